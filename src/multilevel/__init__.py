@@ -1,0 +1,57 @@
+"""Multilevel models that are right, fast and readable.
+
+The public names are loaded when they are first used, so that ``import multilevel`` stays quick.
+
+>>> import multilevel as mlm
+>>> data = mlm.read("hsb.csv")                                              # doctest: +SKIP
+>>> mlm.fit("mathach ~ ses + (ses | school)", data, method="reml")          # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "fit": "multilevel.api.fit",
+    "MultilevelFit": "multilevel.api.result",
+    "describe": "multilevel.api.describe",
+    "read": "multilevel.tables.read",
+    "Table": "multilevel.tables.table",
+    "to_long": "multilevel.tables.reshape",
+    "to_wide": "multilevel.tables.reshape",
+    "load_hsb": "multilevel.tables.shipped",
+    "errors": "multilevel.errors",
+}
+
+__all__ = ["__version__", *sorted(_HOME)]
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home module (PEP 562)."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'multilevel' has no attribute {name!r}")
+    module = importlib.import_module(home)
+    value = module if home == f"multilevel.{name}" else getattr(module, name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names."""
+    return sorted(__all__)
+
+
+if TYPE_CHECKING:
+    from multilevel import errors as errors
+    from multilevel.api.describe import describe as describe
+    from multilevel.api.fit import fit as fit
+    from multilevel.api.result import MultilevelFit as MultilevelFit
+    from multilevel.tables.read import read as read
+    from multilevel.tables.reshape import to_long as to_long
+    from multilevel.tables.reshape import to_wide as to_wide
+    from multilevel.tables.shipped import load_hsb as load_hsb
+    from multilevel.tables.table import Table as Table

@@ -1,0 +1,1 @@
+"""Model and table in, labelled arrays out, replayable on new data."""

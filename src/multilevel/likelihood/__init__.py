@@ -1,0 +1,1 @@
+"""Arrays in, likelihood out: value, gradient, curvature."""

@@ -1,0 +1,1 @@
+"""Cross-products, blocked factors and compiled kernels shared by all likelihoods."""

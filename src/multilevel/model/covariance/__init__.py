@@ -1,0 +1,1 @@
+"""Covariance structures of random effects, as maps from parameters to a relative factor."""
