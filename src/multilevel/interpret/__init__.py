@@ -1,0 +1,1 @@
+"""A fitted model in, what it means out: random effects, predictions, variances, advice."""

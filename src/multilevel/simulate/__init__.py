@@ -1,0 +1,1 @@
+"""Model and parameters in, data out."""
