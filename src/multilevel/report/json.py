@@ -1,0 +1,90 @@
+"""One fit as a dictionary with stable keys, ready for ``json.dumps(..., allow_nan=False)``."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from multilevel.design.records import Design
+from multilevel.estimate.records import Certificate, Fit
+from multilevel.interpret.variance import RESIDUAL, variance_components
+from multilevel.report.advice import advice_for
+
+
+def fit_json(fit: Fit, design: Design) -> dict[str, Any]:
+    """Return all numbers of a fit under stable keys; numbers that do not exist are ``None``.
+
+    Keys: ``formula, family, method, n, groups, minus2_loglik`` (ML) or ``reml_criterion`` (REML),
+    ``n_par, aic, bic, fixed, random, residual_variance, status, is_singular, certificate,
+    seconds, advice``. ``random`` lists variances (``term2`` is ``None``) and estimated
+    covariances of random effects; the residual variance stands alone.
+    """
+    errors = np.sqrt(np.clip(np.diag(fit.vcov_beta), 0.0, None))
+    criterion = "reml_criterion" if fit.method == "reml" else "minus2_loglik"
+    certificate = fit.certificate
+    return {
+        "formula": design.model.formula,
+        "family": design.model.family,
+        "method": fit.method,
+        "n": int(fit.n),
+        "groups": {block.group: int(block.n_levels) for block in design.blocks},
+        criterion: _number(fit.criterion),
+        "n_par": int(fit.n_parameters),
+        "aic": _number(fit.aic),
+        "bic": _number(fit.bic),
+        "fixed": [
+            {"term": name, "estimate": _number(estimate), "std_error": _number(error)}
+            for name, estimate, error in zip(design.names, fit.beta, errors, strict=True)
+        ],
+        "random": [
+            {
+                "group": c.group,
+                "term": c.term,
+                "term2": c.term2 or None,
+                "variance_or_covariance": _number(c.variance),
+                "sd_or_correlation": _number(c.correlation if c.term2 else c.sd),
+            }
+            for c in variance_components(design, fit)
+            if c.group != RESIDUAL
+        ],
+        "residual_variance": _number(fit.sigma2),
+        "status": certificate.status,
+        "is_singular": certificate.status == "singular" or bool(certificate.redundant),
+        "certificate": _certificate(certificate),
+        "seconds": {stage: _number(value) for stage, value in fit.seconds.items()},
+        "advice": list(advice_for(fit, design)),
+    }
+
+
+def _certificate(c: Certificate) -> dict[str, Any]:
+    return {
+        "status": c.status,
+        "sentence": c.sentence,
+        "newton_decrement": _number(c.newton_decrement),
+        "max_scaled_gradient": _number(c.max_scaled_gradient),
+        "min_curvature": _number(c.min_curvature),
+        "curvature": c.curvature,
+        "boundary_residual": _number(c.boundary_residual),
+        "redundant": [
+            {
+                "group": d.group,
+                "weights": {name: _number(w) for name, w in d.weights.items()},
+                "sentence": d.sentence,
+            }
+            for d in c.redundant
+        ],
+        "iterations": int(c.iterations),
+        "evaluations": int(c.evaluations),
+        "restarts": int(c.restarts),
+        "monte_carlo_error": _number(c.monte_carlo_error),
+        "history": [_number(value) for value in c.history],
+        "notes": list(c.notes),
+    }
+
+
+def _number(value: Any) -> float | None:
+    """A plain float, or ``None`` for NaN and infinities, which JSON does not have."""
+    plain = float(value)
+    return plain if math.isfinite(plain) else None

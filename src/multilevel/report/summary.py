@@ -1,0 +1,295 @@
+"""The summary of one fit: its sections, and the plain text made of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from multilevel.design.records import Design, RandomBlock
+from multilevel.estimate.records import Fit
+from multilevel.interpret.variance import RESIDUAL, VarianceComponent, variance_components
+from multilevel.report.advice import advice_for
+from multilevel.report.equations import equations
+from multilevel.report.facts import (
+    homes,
+    intraclass,
+    is_chain,
+    is_unconditional,
+    slope_ranges,
+)
+from multilevel.report.layout import (
+    WIDTH,
+    Grid,
+    Section,
+    count,
+    decimals_for,
+    join_words,
+    number,
+    percent,
+    render_text,
+    short,
+)
+
+_COUNT_WORDS = {1: "One", 2: "Two", 3: "Three", 4: "Four", 5: "Five"}
+_STRUCTURES = {
+    "diagonal": "no covariances",
+    "compound_symmetry": "compound symmetry: equal variances and equal covariances",
+    "identity": "equal variances, no covariances",
+}
+_MAX_INLINE_CORRELATIONS = 4
+
+
+def summary_text(
+    fit: Fit,
+    design: Design,
+    labels: Mapping[str, str] | None = None,
+    verbose: bool = False,
+    width: int = WIDTH,
+) -> str:
+    """Return the summary of a fit as plain text.
+
+    Parameters
+    ----------
+    fit, design : the fit and the design it was made from.
+    labels : ``{variable: label}`` to show beside the variables that the formula names.
+    verbose : add the evidence for convergence, the engine and why it was chosen, and the times.
+    width : characters per line.
+
+    Returns
+    -------
+    str, without a newline at the end.
+    """
+    return render_text(title(fit, design), sections(fit, design, labels, verbose), width)
+
+
+def title(fit: Fit, design: Design) -> tuple[str, ...]:
+    """Return the title lines: kind of model, outcome, estimator; then the formula."""
+    k = len(design.blocks)
+    if is_chain(design) and k + 1 in _COUNT_WORDS:
+        kind = f"{_COUNT_WORDS[k + 1]}-level model"
+    else:
+        kind = "Cross-classified model" if k > 1 else "Model"
+    return (
+        f"{kind} for {design.model.response}, estimated by {fit.method.upper()}",
+        design.model.formula,
+    )
+
+
+def sections(
+    fit: Fit, design: Design, labels: Mapping[str, str] | None = None, verbose: bool = False
+) -> list[Section]:
+    """Return the sections of a summary, in reading order; empty ones are skipped in print."""
+    out = [
+        Section("Equations", lines=equations(design)),
+        _design_section(design),
+        _labels_section(design, labels or {}),
+        _means_section(fit, design),
+        *_variance_sections(fit, design),
+        _criterion_section(fit, design),
+        Section(
+            "In words", sentences=(*_icc_sentences(fit, design), *_slope_sentences(fit, design))
+        ),
+        _convergence_section(fit, verbose),
+        Section("Advice", sentences=advice_for(fit, design)),
+    ]
+    if verbose:
+        out.append(_engine_section(fit))
+    return out
+
+
+def _design_section(design: Design) -> Section:
+    rows = design.rows
+    if rows.n_dropped:
+        missing = sorted(rows.missing.items(), key=lambda item: -item[1])
+        cost = [f"{name} in {n}" for name, n in missing]
+        text = f"{design.n} of {rows.n_table} rows used; {rows.n_dropped} dropped"
+        text += f" for missing values: {join_words(cost)}." if cost else "."
+        if len(cost) > 1:
+            text += " (One row can miss several.)"
+    else:
+        text = f"All {count(design.n, 'row')} used."
+    sentences = [text]
+    if design.weights is not None:
+        sentences.append(
+            "Precision weights: the residual variance of a row is the one below divided by its"
+            " weight."
+        )
+    for inner, outer in homes(design).items():
+        if outer:
+            sentences.append(f"{inner} is nested in {join_words(outer)}.")
+    sentences += _crossings(design)
+    body = []
+    for block in design.blocks:
+        sizes = np.bincount(block.codes, minlength=block.n_levels)
+        mean = f"{sizes.mean():.1f}"
+        body.append((block.group, str(block.n_levels), str(sizes.min()), mean, str(sizes.max())))
+    header = ("Grouping factor", "Levels", "Rows each: min", "mean", "max")
+    return Section("Design", grid=Grid(header, tuple(body)), sentences=tuple(sentences))
+
+
+def _crossings(design: Design) -> list[str]:
+    found, out = homes(design), []
+    for i, a in enumerate(design.blocks):
+        for b in design.blocks[i + 1 :]:
+            if b.group not in found[a.group] and a.group not in found[b.group]:
+                cells = len(np.unique(a.codes.astype(np.int64) * b.n_levels + b.codes))
+                out.append(
+                    f"{a.group} and {b.group} are crossed: {cells} of"
+                    f" {a.n_levels * b.n_levels} combinations occur."
+                )
+    return out
+
+
+def _labels_section(design: Design, labels: Mapping[str, str]) -> Section:
+    used = [name for name in labels if labels[name] and _mentions(design.model.formula, name)]
+    return Section("Labels", lines=tuple(f"{name}: {labels[name]}" for name in used))
+
+
+def _mentions(formula: str, name: str) -> bool:
+    return re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", formula) is not None
+
+
+def _means_section(fit: Fit, design: Design) -> Section:
+    notes = tuple(f"Left out: {name}. {reason}" for name, reason in design.dropped_columns.items())
+    heading = "Model for the means (fixed effects)"
+    if not design.names:
+        return Section(heading, sentences=("No fixed effects.", *notes))
+    errors = np.sqrt(np.clip(np.diag(fit.vcov_beta), 0.0, None))
+    decimals = decimals_for([*map(float, errors)])
+    body = []
+    for name, estimate, error in zip(design.names, fit.beta, errors, strict=True):
+        ratio = float(estimate / error) if error > 0.0 else float("nan")
+        cells = (number(float(estimate), decimals), number(float(error), decimals))
+        body.append((name, *cells, number(ratio, 2)))
+    header = ("Term", "Estimate", "Std. error", "Est./SE")
+    return Section(heading, grid=Grid(header, tuple(body)), sentences=notes)
+
+
+def _variance_sections(fit: Fit, design: Design) -> list[Section]:
+    parts = [c for c in variance_components(design, fit) if c.group != RESIDUAL]
+    variances = [c for c in parts if not c.term2]
+    pairs = {(c.group, c.term, c.term2): c.correlation for c in parts if c.term2}
+    decimals = decimals_for([*(c.variance for c in variances), fit.sigma2])
+    inline = [b for b in design.blocks if len(b.names) - 1 <= _MAX_INLINE_CORRELATIONS]
+    n_corr = max(
+        (len(b.names) - 1 for b in inline if any(k[0] == b.group for k in pairs)), default=0
+    )
+    body: list[tuple[str, ...]] = []
+    for block in design.blocks:
+        for a, c in enumerate(c for c in variances if c.group == block.group):
+            cells = [number(c.variance, decimals), number(c.sd, decimals)]
+            keys = [(block.group, block.names[b], block.names[a]) for b in range(a)]
+            known = [number(pairs[k], 2) if k in pairs else "" for k in keys[:n_corr]]
+            corr = known + [""] * (n_corr - len(known)) if block in inline else [""] * n_corr
+            body.append((block.group if a == 0 else "", c.term, *cells, *corr))
+    sd = float(np.sqrt(fit.sigma2))
+    last = (number(fit.sigma2, decimals), number(sd, decimals), *([""] * n_corr))
+    body.append(("Residual", "", *last))
+    corr_titles = ("Corr.", *([""] * (n_corr - 1))) if n_corr else ()
+    header = ("Group", "Term", "Variance", "SD", *corr_titles)
+    notes = tuple(note for b in design.blocks for note in _structure_notes(b))
+    heading = "Model for the variance (random effects and residual)"
+    out = [Section(heading, grid=Grid(header, tuple(body), 2), sentences=notes)]
+    long = [c for c in parts if c.term2 and c.group not in {b.group for b in inline}]
+    if long:
+        out.append(_correlation_section(long))
+    return out
+
+
+def _structure_notes(block: RandomBlock) -> list[str]:
+    out = []
+    for start, stop, structure in block.structure.terms:
+        if structure in _STRUCTURES and stop - start > 1:
+            names = join_words(block.names[start:stop])
+            out.append(f"{block.group}, {names}: {_STRUCTURES[structure]}.")
+    return out
+
+
+def _correlation_section(pairs: Sequence[VarianceComponent]) -> Section:
+    body = tuple((c.group, c.term, c.term2, number(c.correlation, 2)) for c in pairs)
+    return Section(
+        "Correlations of random effects", grid=Grid(("Group", "Term", "with", "Corr."), body, 3)
+    )
+
+
+def _criterion_section(fit: Fit, design: Design) -> Section:
+    name = "REML criterion" if fit.method == "reml" else "-2 log-likelihood"
+    line = f"{name} {fit.criterion:.2f}    AIC {fit.aic:.2f}    BIC {fit.bic:.2f}"
+    estimated = variance_components(design, fit)
+    noun = "variances and covariances" if any(c.term2 for c in estimated) else "variances"
+    noun = "variance" if len(fit.theta) == 1 else noun
+    parts = [
+        count(fit.n_fixed, "fixed effect"),
+        f"{len(fit.theta)} {noun} of random effects",
+        "the residual variance",
+    ]
+    sentences = [
+        f"{count(fit.n_parameters, 'parameter')}: {join_words(parts)}."
+        f" AIC and BIC count all of them; BIC takes N = {fit.n} rows."
+    ]
+    if fit.method == "reml":
+        sentences.append(
+            "Compare REML criteria, AIC and BIC only between models with the same fixed effects."
+        )
+    return Section("Fit", lines=(line,), sentences=tuple(sentences))
+
+
+def _icc_sentences(fit: Fit, design: Design) -> list[str]:
+    out = []
+    empty = is_unconditional(design)
+    start = "" if empty else "Given the predictors, "
+    weight = "" if design.weights is None else " (rows of weight 1)"
+    for icc in intraclass(fit, design):
+        text = (
+            f"{start}{percent(icc.proportion)} of the variance is due to {icc.group} mean"
+            f" differences; two rows of one {icc.group} correlate {icc.correlation:.2f} on"
+            f" average{weight}"
+        )
+        if len(icc.within) > 1:
+            out.append(f"{text}, as they share {join_words(icc.within[1:])} too.")
+        else:
+            out.append(f"{text} (the {'ICC' if empty else 'conditional ICC'}).")
+    return out
+
+
+def _slope_sentences(fit: Fit, design: Design) -> list[str]:
+    out = []
+    for s in slope_ranges(fit, design):
+        where = f" where {join_words(s.conditional_on)} = 0" if s.conditional_on else ""
+        out.append(
+            f"The slope of {s.term} is {short(s.mean)} on average{where}; 95% of the levels of"
+            f" {s.group} are predicted to have slopes from {short(s.low)} to {short(s.high)}."
+        )
+    return out
+
+
+def _convergence_section(fit: Fit, verbose: bool) -> Section:
+    c = fit.certificate
+    sentences = [c.sentence, *(d.sentence for d in c.redundant), *c.notes]
+    if verbose:
+        sentences.append(
+            f"Evidence: expected further fall of the criterion {c.newton_decrement:.1e}; largest"
+            f" scaled gradient {c.max_scaled_gradient:.1e}; smallest scaled curvature"
+            f" {c.min_curvature:.3g} ({c.curvature})."
+        )
+        if np.isfinite(c.boundary_residual):
+            sentences.append(
+                f"At the boundary: smallest score eigenvalue {c.boundary_residual:.1e} (not"
+                " negative: no variance that is zero would raise the likelihood)."
+                if c.boundary_residual > -1e-6
+                else f"At the boundary: smallest score eigenvalue {c.boundary_residual:.1e}"
+                " (negative: a variance that is zero should be larger)."
+            )
+        sentences.append(
+            f"{count(c.iterations, 'iteration')}, {count(c.evaluations, 'evaluation')},"
+            f" {count(c.restarts, 'restart')}."
+        )
+    return Section("Convergence", sentences=tuple(s for s in sentences if s))
+
+
+def _engine_section(fit: Fit) -> Section:
+    times = [f"{stage} {value:.3f} s" for stage, value in fit.seconds.items()]
+    lines = (f"Time: {', '.join(times)}",) if times else ()
+    return Section("Engine", lines=(f"{fit.engine}: {fit.plan}", *lines))
