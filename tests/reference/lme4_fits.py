@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +29,7 @@ def label(reference) -> str:
     return f"{reference['data']}-{reference['method']}-{reference['formula']}"
 
 
-@lru_cache(maxsize=None)
+@cache
 def table(name: str) -> pd.DataFrame:
     frame = pd.read_csv(DATA / f"{name}.csv.gz")
     for column in CATEGORICAL:
@@ -38,7 +38,7 @@ def table(name: str) -> pd.DataFrame:
     return frame
 
 
-@lru_cache(maxsize=None)
+@cache
 def fitted(name: str, formula: str, method: str) -> mlm.MultilevelFit:
     return mlm.fit(formula, table(name), method=method.lower())
 
