@@ -65,6 +65,8 @@ def test_rule_finds_a_violation(rule):
         ("multilevel.model.a", "import importlib\nimportlib.import_module('multilevel.api.fit')\n"),
         ("multilevel.likelihood.blocks.a", "from ...estimate import records\n"),
         ("multilevel.attic.a", "x = 1\n"),
+        ("multilevel.infer.a", "from multilevel import fit\n"),
+        ("multilevel.infer.a", "import multilevel as mlm\n"),
     ],
 )
 def test_ranks_forbid_sideways_and_up(name, text):
@@ -74,6 +76,8 @@ def test_ranks_forbid_sideways_and_up(name, text):
 def test_ranks_allow_down_and_own_room():
     text = "from multilevel.errors import ModelError\nfrom .records import Fit\n"
     assert rules.room_ranks(parse("multilevel.estimate.a", text)) == []
+    text = "import multilevel as mlm\nfrom multilevel import __version__, fit\n"
+    assert rules.room_ranks(parse("multilevel.cli.a", text)) == []
 
 
 def test_cycle_is_found_through_a_lazy_import():
