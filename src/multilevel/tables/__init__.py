@@ -1,0 +1,1 @@
+"""Any table in, typed columns out: readers, labels, levels, reshaping, shipped data."""
