@@ -1,0 +1,1 @@
+"""Speed, memory and accuracy of `multilevel` next to other programs, on the same data."""

@@ -1,0 +1,90 @@
+"""The model a workload asks for, in words (a formula) and in parts.
+
+Programs with formulas get the words; programs without them (GPBoost, statsmodels, the judge that
+recomputes criteria) get the parts, so that nothing here needs to parse a formula.
+This module imports the standard library only: it is loaded inside other programs' environments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Method = Literal["reml", "ml"]
+
+
+@dataclass(frozen=True)
+class Term:
+    """Random effects of one grouping factor: an intercept and the named slopes.
+
+    ``group`` holds the columns whose combination forms the factor; ``correlated`` tells whether
+    the covariance matrix is free or diagonal.
+    """
+
+    group: tuple[str, ...]
+    slopes: tuple[str, ...] = ()
+    correlated: bool = True
+
+    @property
+    def name(self) -> str:
+        """The factor as R writes it, ``lea:school``."""
+        return ":".join(self.group)
+
+    @property
+    def size(self) -> int:
+        """Random effects for each level."""
+        return 1 + len(self.slopes)
+
+
+@dataclass(frozen=True)
+class Model:
+    """Response, fixed effects (an intercept and numeric columns), random terms, method."""
+
+    formula: str
+    response: str
+    fixed: tuple[str, ...]
+    terms: tuple[Term, ...]
+    method: Method = "reml"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The model as plain JSON types."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(raw: dict[str, Any]) -> Model:
+        """Undo ``to_dict``."""
+        terms = tuple(
+            Term(tuple(t["group"]), tuple(t["slopes"]), bool(t["correlated"])) for t in raw["terms"]
+        )
+        return Model(raw["formula"], raw["response"], tuple(raw["fixed"]), terms, raw["method"])
+
+
+def linear(
+    response: str, fixed: tuple[str, ...], terms: tuple[Term, ...], method: Method = "reml"
+) -> Model:
+    """A model with its formula written out: ``y ~ x + (x | g)``."""
+    bars = []
+    for term in terms:
+        inner = " + ".join(term.slopes) if term.slopes else "1"
+        bar = "|" if term.correlated else "||"
+        bars.append(f"({inner} {bar} {term.name})")
+    return Model(
+        f"{response} ~ {' + '.join((*fixed, *bars)) or '1'}", response, fixed, terms, method
+    )
+
+
+def nested(
+    response: str, fixed: tuple[str, ...], path: tuple[str, ...], method: Method = "reml"
+) -> Model:
+    """Random intercepts down a tree of factors: ``y ~ x + (1 | lea/school)``."""
+    terms = tuple(Term(path[: depth + 1]) for depth in range(len(path)))
+    formula = f"{response} ~ {' + '.join((*fixed, '(1 | ' + '/'.join(path) + ')'))}"
+    return Model(formula, response, fixed, terms, method)
+
+
+def as_gpboost_fits(model: Model) -> Model:
+    """The nearest model GPBoost has: maximum likelihood, independent slopes."""
+    terms = tuple(Term(t.group, t.slopes, not t.slopes) for t in model.terms)
+    if terms == model.terms:
+        return Model(model.formula, model.response, model.fixed, terms, "ml")
+    return linear(model.response, model.fixed, terms, "ml")
