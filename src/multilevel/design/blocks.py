@@ -1,0 +1,219 @@
+"""Random-effect blocks, and the checks that they can be estimated at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multilevel.design.encode import learn_columns
+from multilevel.design.recipe import LearntBlock
+from multilevel.design.records import RandomBlock
+from multilevel.design.variables import Positions, Source, Values
+from multilevel.errors import DesignError
+from multilevel.model.covariance.structures import factor_map
+from multilevel.model.formula.compile import Compiled, compile_columns
+from multilevel.model.specification import RandomTerm
+
+Array = NDArray[np.float64]
+_INTERCEPT = "(Intercept)"
+_PROBE = 4096
+_NOISE = 1e-12
+
+
+@dataclass(frozen=True)
+class BlockContext:
+    """What blocks are built from: the table's columns, the rows, and the weights."""
+
+    source: Source
+    kept: Positions | None
+    n: int
+    columns: Callable[[Compiled], dict[str, Values]]
+    weights: Array | None
+
+
+def group_terms(terms: Sequence[RandomTerm]) -> list[list[RandomTerm]]:
+    """Collect the terms of each grouping factor; ``a:b`` and ``b:a`` are one."""
+    found: dict[frozenset[str], list[RandomTerm]] = {}
+    for term in terms:
+        found.setdefault(frozenset(term.factors), []).append(term)
+    return list(found.values())
+
+
+def learn_block(terms: Sequence[RandomTerm], context: BlockContext) -> tuple[
+    RandomBlock, LearntBlock
+]:  # fmt: skip
+    """Build the block of one grouping factor.
+
+    Raises
+    ------
+    DesignError : effects that the data cannot tell apart, or a factor without enough levels.
+    """
+    group = terms[0].group
+    codes, levels = context.source.group_codes(terms[0].factors, context.kept)
+    _check_levels(group, len(levels), context.n)
+    matrices, learnt, shapes = [], [], []
+    names: list[str] = []
+    for term in terms:
+        compiled = compile_columns(term.columns)
+        matrix, encoding = learn_columns(
+            compiled, context.columns(compiled), context.n, context.kept
+        )
+        _check_width(term, matrix.shape[1])
+        matrices.append(matrix)
+        learnt.append(encoding)
+        names += encoding.names
+        shapes.append((matrix.shape[1], term.structure))
+    _check_unique(names, group)
+    columns = matrices[0] if len(matrices) == 1 else np.asfortranarray(np.hstack(matrices))
+    block = RandomBlock(group, codes, levels, columns, tuple(names), factor_map(tuple(shapes)))
+    _check_identified(block, context)
+    return block, LearntBlock(terms[0].factors, levels, tuple(learnt))
+
+
+def _check_levels(group: str, n_levels: int, n: int) -> None:
+    """Refuse a factor with one level."""
+    if n_levels < 2:
+        raise DesignError(
+            "A grouping factor needs at least two groups; ten or more to estimate a variance well.",
+            f"{group} has {n_levels} in the {n} analysed rows",
+            f"leave out the random term on {group}",
+        )
+
+
+def _check_width(term: RandomTerm, width: int) -> None:
+    """Refuse terms without columns, and compound symmetry for one."""
+    if width == 0:
+        raise DesignError(
+            "A random term needs at least one effect.",
+            f"{term.text} has none",
+            f"write (1 | {term.group})",
+        )
+    if term.structure == "compound_symmetry" and width < 2:
+        raise DesignError(
+            "Compound symmetry needs at least two effects.",
+            f"{term.text} has one",
+            f"write ({term.columns} | {term.group})",
+        )
+
+
+def _check_unique(names: Sequence[str], group: str) -> None:
+    """Refuse the same column twice on one factor."""
+    repeated = [name for index, name in enumerate(names) if name in names[:index]]
+    if repeated:
+        raise DesignError(
+            "An effect may vary once over each grouping factor, because the data cannot divide "
+            "its variance between two terms.",
+            f"{repeated[0]} twice over {group}",
+            "leave it out of one of the terms",
+        )
+
+
+def _check_identified(block: RandomBlock, context: BlockContext) -> None:
+    """Refuse effects that no data of this shape can separate."""
+    J, q = block.n_levels, len(block.names)
+    if context.n == J and block.names == (_INTERCEPT,) and _is_flat(context.weights):
+        raise DesignError(
+            "Random intercepts and residuals are told apart by groups with several rows.",
+            f"{block.group} has {J} groups in {J} rows: one row each",
+            f"leave out (1 | {block.group}), or check that {block.group} names groups, not rows",
+        )
+    others = [a for a in range(q) if block.names[a] != _INTERCEPT]
+    has_intercept = len(others) < q
+    for a in others:
+        column = block.columns[:, a]
+        if has_intercept and _is_constant_within(column, block.codes, J):
+            raise DesignError(
+                "A slope can vary across groups only if its variable varies within groups.",
+                f"{block.names[a]} has one value in every group of {block.group}, so its slope "
+                "cannot vary across them",
+                f"leave {block.names[a]} out of the random term on {block.group}; keep it as a "
+                "fixed effect",
+            )
+    if q - has_intercept > 1:
+        _check_independent(block, has_intercept)
+    _check_together(block, context.n)
+
+
+def _is_flat(weights: Array | None) -> bool:
+    """Whether all rows weigh the same."""
+    return weights is None or bool(weights.min() == weights.max())
+
+
+def _is_constant_within(column: Array, codes: NDArray[np.int32], n_levels: int) -> bool:
+    """Whether a column has one value in every group; stops early where it has not."""
+    for stop in (_PROBE, len(column)):
+        part, group = column[:stop], codes[:stop]
+        first = np.empty(n_levels)
+        first[group[::-1]] = part[::-1]
+        gap = float(np.abs(part - first[group]).max())
+        if gap > _NOISE * float(np.abs(part).max()):
+            return False
+    return True
+
+
+def _check_independent(block: RandomBlock, has_intercept: bool) -> None:
+    """Refuse random effects whose columns are linearly dependent in all rows."""
+    Z = block.columns
+    length = np.sqrt((Z**2).sum(axis=0))
+    zero = np.flatnonzero(length == 0.0)
+    if len(zero):
+        raise DesignError(
+            "A random effect needs a column that is not 0 in every row.",
+            f"{block.names[zero[0]]} on {block.group}",
+            "leave it out of the random term",
+        )
+    gram = (Z.T @ Z) / np.outer(length, length)
+    values, vectors = np.linalg.eigh(gram)
+    if values[0] < 1e-13:
+        weights = vectors[:, 0]
+        involved = [name for name, w in zip(block.names, weights, strict=True) if abs(w) > 1e-6]
+        raise DesignError(
+            "The effects of a random term must not repeat each other.",
+            f"on {block.group}, one of {', '.join(involved)} is a combination of the others",
+            "leave one of them out of the random term",
+        )
+
+
+def _check_together(block: RandomBlock, n: int) -> None:
+    """Refuse correlations of effects that never occur in the same group."""
+    for start, stop, structure in block.structure.terms:
+        names = block.names[start:stop]
+        if structure != "unstructured" or _INTERCEPT in names or stop - start < 2:
+            continue
+        if block.n_levels * (stop - start) > 4 * n * (stop - start):
+            continue
+        present = np.zeros((block.n_levels, stop - start))
+        for a in range(start, stop):
+            present[block.codes[block.columns[:, a] != 0.0], a - start] = 1.0
+        shared = present.T @ present
+        row, col = np.nonzero(shared == 0.0)
+        if len(row):
+            joined = ", ".join(names)
+            raise DesignError(
+                "A correlation of two random effects needs groups in which both occur.",
+                f"{names[row[0]]} and {names[col[0]]} never occur in the same group of "
+                f"{block.group} (effects: {joined})",
+                "write the term with a double bar, (0 + ... || g): variances without correlations",
+            )
+
+
+def order_blocks(
+    pairs: list[tuple[RandomBlock, LearntBlock]],
+) -> list[tuple[RandomBlock, LearntBlock]]:
+    """Order by decreasing number of levels; refuse two factors that make the same groups."""
+    ordered = sorted(pairs, key=lambda pair: -pair[0].n_levels)
+    for (one, _), (two, _) in pairwise(ordered):
+        if one.n_levels != two.n_levels or not set(one.names) & set(two.names):
+            continue
+        key = one.codes.astype(np.int64) * two.n_levels + two.codes
+        if len(np.unique(key)) == one.n_levels:
+            raise DesignError(
+                "Two grouping factors must not make the same groups.",
+                f"{one.group} and {two.group} divide the rows into the same {one.n_levels} groups",
+                f"keep one of them; for a nested factor each {two.group} needs several {one.group}",
+            )
+    return ordered
