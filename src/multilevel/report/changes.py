@@ -103,20 +103,20 @@ def _criterion(fit0: Fit, design0: Design, fit1: Fit, design1: Design) -> str:
     name = "REML criterion" if fit0.method == "reml" else "-2 log-likelihood"
     fall = fit0.criterion - fit1.criterion
     k = fit1.n_parameters - fit0.n_parameters
-    if k < 0:
-        return (
-            f"The {name} rises by {-fall:.2f} with {count(-k, 'parameter')} fewer"
-            f" ({fit0.criterion:.2f} to {fit1.criterion:.2f})."
-        )
-    text = (
-        f"The {name} falls by {fall:.2f} with {count(k, 'parameter')} more"
-        f" ({fit0.criterion:.2f} to {fit1.criterion:.2f})"
-    )
+    values = f"({fit0.criterion:.2f} to {fit1.criterion:.2f})"
     if k == 0:
-        return f"{text}."
+        return f"Both models have as many parameters; the {name} changes by {-fall:+.2f} {values}."
+    if k < 0:
+        return f"The {name} rises by {-fall:.2f} with {count(-k, 'parameter')} fewer {values}."
+    if fall < -1e-4:
+        return (
+            f"The {name} rises by {-fall:.2f} {values} although {count(k, 'parameter')} came in:"
+            " the first model is not a special case of the second, or one is not at its optimum."
+        )
+    without = "One parameter" if k == 1 else f"{k} parameters"
     return (
-        f"{text}; {'a parameter' if k == 1 else f'{k} parameters'} without effect would lower"
-        + (f" it by about {k} or less.")
+        f"The {name} falls by {fall:.2f} with {count(k, 'parameter')} more {values}. {without}"
+        f" without any effect would lower it by about {k} or less."
     )
 
 
@@ -139,10 +139,14 @@ def _piles(fit0: Fit, design0: Design, fit1: Fit, design1: Design, name0: str) -
             out.append(
                 f"{text}; it is now the variance at {join_words([f'{s} = 0' for s in slopes])}."
             )
-        elif grown and same_means:
-            out.append(f"{text}: random slopes explain nothing, they move variance to a new pile.")
+        elif grown:
+            out.append(
+                f"{text}: random slopes explain nothing, they move variance to a pile of their own."
+                if same_means
+                else f"{text}: part explained, part moved to the random slopes."
+            )
         else:
-            out.append(f"{text}, {_explained(old, new, name0)}.")
+            out.append(f"{text}: {_explained(old, new, name0)}.")
     out += [
         f"The {_pile_name(p)} ({short(v)}) is gone." for p, v in before.items() if p not in after
     ]
@@ -152,9 +156,9 @@ def _piles(fit0: Fit, design0: Design, fit1: Fit, design1: Design, name0: str) -
 def _explained(old: float, new: float, name0: str) -> str:
     share = (old - new) / old
     if abs(share) < 5e-4:
-        return f"as in {name0}"
+        return f"none of it explained, relative to {name0}"
     if share > 0.0:
-        return f"{100.0 * share:.1f}% of its value in {name0} explained"
+        return f"{100.0 * share:.1f}% of it explained, relative to {name0}"
     return f"{-100.0 * share:.1f}% more than in {name0} (a negative explained variance)"
 
 

@@ -8,8 +8,8 @@ first digit of a gamma names its beta, the second its place in that level-2 equa
 from __future__ import annotations
 
 from multilevel.design.records import Design
-from multilevel.interpret.variance import INTERCEPT
-from multilevel.report.facts import split_interaction, varies_within
+from multilevel.interpret.advice.columns import INTERCEPT, split
+from multilevel.report.facts import split_interaction
 
 
 def equations(design: Design) -> tuple[str, ...]:
@@ -49,15 +49,15 @@ def _two_level(design: Design) -> tuple[str, ...]:
 
 def _by_level(design: Design) -> tuple[list[str], list[str], dict[str, list[str]]]:
     """Sort fixed effects: level-1 predictors, level-2 predictors, moderators by level-1 slope."""
-    codes = design.blocks[0].codes
+    block = design.blocks[0]
     varies = {
-        name: varies_within(design.X[:, j], codes)
+        name: split(design.X[:, j], block).varies_within
         for j, name in enumerate(design.names)
         if name != INTERCEPT
     }
-    for j, name in enumerate(design.blocks[0].names):
+    for j, name in enumerate(block.names):
         if name != INTERCEPT and name not in varies:
-            varies[name] = varies_within(design.blocks[0].columns[:, j], codes)
+            varies[name] = split(block.columns[:, j], block).varies_within
     level1: list[str] = []
     level2: list[str] = []
     moderated: dict[str, list[str]] = {}

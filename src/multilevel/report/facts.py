@@ -10,8 +10,6 @@ import itertools
 import math
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtri
 
 from multilevel.design.records import Design
@@ -34,14 +32,6 @@ def is_random_intercept_model(design: Design) -> bool:
 def is_unconditional(design: Design) -> bool:
     """Whether the model for the means is empty (an intercept, or nothing)."""
     return set(design.names) <= {INTERCEPT} and design.offset is None
-
-
-def varies_within(column: NDArray[np.float64], codes: NDArray[np.int32]) -> bool:
-    """Whether a column (n,) takes more than one value in some level of a factor."""
-    one = np.zeros(int(codes.max()) + 1)
-    one[codes] = column
-    scale = float(np.abs(column).max(initial=0.0))
-    return bool(np.abs(column - one[codes]).max(initial=0.0) > 1e-9 * scale)
 
 
 def homes(design: Design) -> dict[str, tuple[str, ...]]:

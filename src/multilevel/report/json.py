@@ -9,8 +9,8 @@ import numpy as np
 
 from multilevel.design.records import Design
 from multilevel.estimate.records import Certificate, Fit
+from multilevel.interpret.advice.advise import advise
 from multilevel.interpret.variance import RESIDUAL, variance_components
-from multilevel.report.advice import advice_for
 
 
 def fit_json(fit: Fit, design: Design) -> dict[str, Any]:
@@ -19,7 +19,8 @@ def fit_json(fit: Fit, design: Design) -> dict[str, Any]:
     Keys: ``formula, family, method, n, groups, minus2_loglik`` (ML) or ``reml_criterion`` (REML),
     ``n_par, aic, bic, fixed, random, residual_variance, status, is_singular, certificate,
     seconds, advice``. ``random`` lists variances (``term2`` is ``None``) and estimated
-    covariances of random effects; the residual variance stands alone.
+    covariances of random effects; the residual variance stands alone. ``advice`` lists
+    ``code, severity, sentence, mend``, the most severe first.
     """
     errors = np.sqrt(np.clip(np.diag(fit.vcov_beta), 0.0, None))
     criterion = "reml_criterion" if fit.method == "reml" else "minus2_loglik"
@@ -54,7 +55,10 @@ def fit_json(fit: Fit, design: Design) -> dict[str, Any]:
         "is_singular": certificate.status == "singular" or bool(certificate.redundant),
         "certificate": _certificate(certificate),
         "seconds": {stage: _number(value) for stage, value in fit.seconds.items()},
-        "advice": list(advice_for(fit, design)),
+        "advice": [
+            {"code": a.code, "severity": a.severity, "sentence": a.sentence, "mend": a.mend}
+            for a in advise(design, fit)
+        ],
     }
 
 

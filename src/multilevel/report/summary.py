@@ -9,8 +9,8 @@ import numpy as np
 
 from multilevel.design.records import Design, RandomBlock
 from multilevel.estimate.records import Fit
+from multilevel.interpret.advice.advise import advise
 from multilevel.interpret.variance import RESIDUAL, VarianceComponent, variance_components
-from multilevel.report.advice import advice_for
 from multilevel.report.equations import equations
 from multilevel.report.facts import (
     homes,
@@ -92,7 +92,7 @@ def sections(
             "In words", sentences=(*_icc_sentences(fit, design), *_slope_sentences(fit, design))
         ),
         _convergence_section(fit, verbose),
-        Section("Advice", sentences=advice_for(fit, design)),
+        Section("Advice", sentences=_advice_sentences(fit, design)),
     ]
     if verbose:
         out.append(_engine_section(fit))
@@ -152,7 +152,9 @@ def _mentions(formula: str, name: str) -> bool:
 
 
 def _means_section(fit: Fit, design: Design) -> Section:
-    notes = tuple(f"Left out: {name}. {reason}" for name, reason in design.dropped_columns.items())
+    notes = tuple(
+        f"Left out, as it adds nothing: {reason}." for reason in design.dropped_columns.values()
+    )
     heading = "Model for the means (fixed effects)"
     if not design.names:
         return Section(heading, sentences=("No fixed effects.", *notes))
@@ -267,7 +269,7 @@ def _slope_sentences(fit: Fit, design: Design) -> list[str]:
 
 def _convergence_section(fit: Fit, verbose: bool) -> Section:
     c = fit.certificate
-    sentences = [c.sentence, *(d.sentence for d in c.redundant), *c.notes]
+    sentences = [c.sentence, *c.notes]
     if verbose:
         sentences.append(
             f"Evidence: expected further fall of the criterion {c.newton_decrement:.1e}; largest"
@@ -289,7 +291,16 @@ def _convergence_section(fit: Fit, verbose: bool) -> Section:
     return Section("Convergence", sentences=tuple(s for s in sentences if s))
 
 
+def _advice_sentences(fit: Fit, design: Design) -> tuple[str, ...]:
+    out = []
+    for advice in advise(design, fit):
+        # The section on convergence has said already that, and why, the fit is not certified.
+        text = advice.mend if advice.code == "not_certified" else f"{advice.sentence} {advice.mend}"
+        out.append(f"{advice.severity.capitalize()}: {text}")
+    return tuple(out)
+
+
 def _engine_section(fit: Fit) -> Section:
     times = [f"{stage} {value:.3f} s" for stage, value in fit.seconds.items()]
     lines = (f"Time: {', '.join(times)}",) if times else ()
-    return Section("Engine", lines=(f"{fit.engine}: {fit.plan}", *lines))
+    return Section("Engine", lines=(fit.plan, *lines))

@@ -1,0 +1,1 @@
+"""The command line: a shell around the public names; it computes nothing."""
