@@ -10,7 +10,6 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
 
 from multilevel.design.records import Design
 from multilevel.likelihood.blocks.cross_products import CrossProducts, PairBlock
@@ -39,20 +38,17 @@ def _cells(
     fine: NDArray[np.int32], coarse: NDArray[np.int32], J: int, K: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of levels that occur together: ``(indptr, indices, cell of each row)``."""
-    n = len(fine)
-    stacked = coo_array((np.arange(n), (fine, coarse)), shape=(J, K)).tocsr()
-    stacked.sort_indices()
-    order = stacked.data
-    first = np.ones(n, dtype=bool)
-    first[1:] = stacked.indices[1:] != stacked.indices[:-1]
-    starts = np.asarray(stacked.indptr[:-1])
-    first[starts[starts < n]] = True
-    cell_sorted = np.cumsum(first) - 1
-    cell = np.empty(n, dtype=np.int64)
-    cell[order] = cell_sorted
-    counts = np.concatenate([[0], np.cumsum(first)])
-    indptr = counts[np.asarray(stacked.indptr)].astype(np.int64)
-    return indptr, np.asarray(stacked.indices)[first].astype(np.int64), cell
+    key = fine.astype(np.int64) * K + coarse
+    order = np.argsort(key)
+    ordered = key[order]
+    first = np.ones(len(key), dtype=bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    cell = np.empty(len(key), dtype=np.int64)
+    cell[order] = np.cumsum(first) - 1
+    distinct = ordered[first]
+    per_level = np.bincount(distinct // K, minlength=J)
+    indptr = np.concatenate([[0], np.cumsum(per_level)]).astype(np.int64)
+    return indptr, distinct % K, cell
 
 
 def accumulate(design: Design, scaling: Scaling, *, compiled: bool | None = None) -> CrossProducts:

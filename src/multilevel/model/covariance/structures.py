@@ -117,3 +117,37 @@ def factor_map(terms: tuple[tuple[int, Structure], ...]) -> FactorMap:
         placed.append((at, at + width, structure))
         at += width
     return FactorMap(np.concatenate(pieces), tuple(placed))
+
+
+def parameters_from_covariance(mapping: FactorMap, Psi: Array) -> Array:
+    """Return ``theta`` (r,) whose ``Psi`` is the given one, projected on each term's structure.
+
+    Negative eigenvalues are set to zero; covariances that a structure does not have are ignored.
+    """
+    parts = []
+    for start, stop, structure in mapping.terms:
+        local = Psi[start:stop, start:stop]
+        q = stop - start
+        if structure == "diagonal":
+            parts.append(np.sqrt(np.maximum(np.diag(local), 0.0)))
+        elif structure == "identity":
+            parts.append(np.sqrt(np.maximum([np.trace(local) / q], 0.0)))
+        elif structure == "compound_symmetry":
+            mean = float(local.sum()) / q
+            rest = (float(np.trace(local)) - mean) / (q - 1)
+            parts.append(np.sqrt(np.maximum([rest, mean], 0.0)))
+        else:
+            parts.append(lower_factor(local)[np.tril_indices(q)])
+    return np.concatenate(parts)
+
+
+def lower_factor(Psi: Array) -> Array:
+    """Lower-triangular ``L`` with ``LL' = Psi`` for a symmetric positive semi-definite matrix.
+
+    Works for singular matrices too (QR of the symmetric root); the diagonal is not negative.
+    """
+    values, vectors = np.linalg.eigh((Psi + Psi.T) / 2.0)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))).T
+    R = np.linalg.qr(root, mode="r")
+    signs = np.where(np.diag(R) < 0.0, -1.0, 1.0)
+    return np.asarray(np.tril((R * signs[:, None]).T))
