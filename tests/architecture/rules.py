@@ -188,7 +188,8 @@ def docstrings(module: Module) -> list[str]:
 def ignored_arguments(module: Module) -> list[str]:
     found = []
     for function, owner, depth in functions(module.tree):
-        if is_declaration(function, owner):
+        # A method marked @override has the signature of the library that calls it.
+        if is_declaration(function, owner) or "override" in decorators(function):
             continue
         args = function.args
         names = [a.arg for a in (*args.posonlyargs, *args.args, *args.kwonlyargs)]
