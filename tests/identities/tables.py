@@ -30,7 +30,7 @@ formulas = st.sampled_from(FORMULAS)
 
 
 def make(seed: int, n: int = 96) -> pd.DataFrame:
-    """A table with nested (``top``, ``unit`` numbered within it, ``unique``) and crossed factors."""
+    """Rows with nested (``top``; ``unit`` numbered within it; ``unique``) and crossed factors."""
     rng = np.random.default_rng(seed)
     top = rng.integers(0, 8, n)
     unit = rng.integers(0, 3, n)
