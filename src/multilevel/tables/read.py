@@ -75,7 +75,7 @@ def read(
         and ``.zsav``; in Stata and SAS (``.a`` to ``.z``) they are always missing, and counted.
     encoding : of text; default UTF-8 for text files, what the file says for Stata, SPSS and SAS.
     delimiter : of text files; default tab for ``.tsv``, else comma, semicolon or tab, whichever
-        splits the header into most names.
+        occurs most in the header. A row shorter than the header ends in missing values.
     decimal : decimal mark of text files, ``"."`` or ``","``.
     na_values : further marks of missing values in text and Excel files, e.g. ``[-999]``. Always
         missing are empty cells, ``NA``, ``NaN``, ``null``, a lone ``.`` and the like.

@@ -241,6 +241,8 @@ def as_table(data: Any) -> Table:
         return Table(_frame_of_dict(data))
     if isinstance(data, pd.DataFrame):
         return Table(data)
+    if hasattr(data, "column_names"):  # narwhals refuses repeated names without saying what to do
+        _check_names([_name_of(name) for name in data.column_names])
     try:
         common = nw.from_native(data)
     except TypeError as error:
@@ -291,7 +293,7 @@ def _column_values(values: Any) -> Any:
     """Values of one dict entry without their index."""
     if isinstance(values, pd.Series):
         return values.array
-    if isinstance(values, pd.Categorical | np.ndarray):
+    if isinstance(values, pd.api.extensions.ExtensionArray | np.ndarray):
         return values
     if hasattr(values, "to_pandas"):
         return values.to_pandas().array

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyreadstat
 
+from multilevel.tables.columns import plain_series
 from multilevel.tables.readers.content import (
     Content,
     ReadOptions,
@@ -65,6 +66,7 @@ def read_labelled(path: Path, options: ReadOptions) -> Content:
             if suffix in _WITH_LETTERS and meta.missing_user_values:
                 notes += _lettered(frame, meta.missing_user_values, labels)
                 frame, meta = reader(str(path), **asked)
+                frame = frame.assign(**{one: plain_series(frame[one]) for one in frame.columns})
         else:
             frame, meta = reader(str(path), **asked)
             labels = _value_labels(meta)

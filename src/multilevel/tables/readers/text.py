@@ -5,10 +5,13 @@ from __future__ import annotations
 import codecs
 import csv
 import gzip
+import re
+import warnings
 import zlib
 from collections.abc import Iterator
-from itertools import islice
+from io import TextIOWrapper
 from pathlib import Path
+from typing import TextIO
 
 import pandas as pd
 
@@ -23,6 +26,7 @@ from multilevel.tables.readers.content import (
 
 # Stata and SAS write a lone point for a missing value; pandas knows the other usual marks.
 _MISSING_MARKS = (".",)
+_DELIMITERS = (",", ";", "\t")
 _FAILURES = (pd.errors.ParserError, ValueError, OSError, EOFError, zlib.error, csv.Error)
 
 
@@ -37,17 +41,7 @@ def read_text(path: Path, options: ReadOptions) -> Content:
         if not names:
             raise TableError("The file must have a header and rows.", f"{path} is blank", _EMPTY)
         wanted = wanted_columns(options, names, path)
-        frame = pd.read_csv(
-            path,
-            sep=delimiter,
-            encoding=encoding,
-            header=0,
-            names=names,
-            decimal=options.decimal,
-            na_values=[*_MISSING_MARKS, *map(str, options.na_values)],
-            low_memory=False,
-            float_precision="round_trip" if options.decimal == "." else None,
-        )
+        frame = _frame(path, names, delimiter, encoding, options)
     except UnicodeError as error:
         raise unreadable(
             path,
@@ -63,7 +57,6 @@ def read_text(path: Path, options: ReadOptions) -> Content:
             error,
             "check the line named above, or name the delimiter, e.g. delimiter=';'",
         ) from error
-    _check_fields(frame, len(names), path)
     made_up = [name for name in names if name.startswith("unnamed_") and frame[name].isna().all()]
     frame = frame.drop(columns=made_up) if wanted is None else frame[wanted]
     kept_notes = [note for note in notes if not any(f"{name!r}" in note for name in made_up)]
@@ -87,28 +80,49 @@ def _known_encoding(encoding: str) -> str:
     return encoding
 
 
+def _opened(path: Path, encoding: str) -> TextIO:
+    """Open a text file, gzipped or not."""
+    if path.suffix.lower() == ".gz":
+        return TextIOWrapper(gzip.open(path, "rb"), encoding=encoding, newline="")
+    return path.open(encoding=encoding, newline="")
+
+
 def _records(path: Path, encoding: str, delimiter: str) -> Iterator[list[str]]:
     """Give the records of a text file, blank lines left out."""
-    opener = gzip.open if path.suffix.lower() == ".gz" else open
-    with opener(path, "rt", encoding=encoding, newline="") as lines:
+    with _opened(path, encoding) as lines:
         yield from (record for record in csv.reader(lines, delimiter=delimiter) if record)
 
 
 def _guess_delimiter(path: Path, encoding: str) -> str:
-    """Return the delimiter that splits the header into most columns; a comma if none does."""
-    candidates = (",", ";", "\t")
-    n_fields = [
-        max((len(one) for one in islice(_records(path, encoding, candidate), 1)), default=0)
-        for candidate in candidates
-    ]
-    return candidates[n_fields.index(max(n_fields))]
+    """Return the mark that occurs most often in the header, quoted names aside."""
+    with _opened(path, encoding) as lines:
+        header = next((line for line in lines if line.strip()), "")
+    bare = re.sub(r'"[^"]*"', "", header)
+    return max(_DELIMITERS, key=bare.count)  # the first of equals, so a comma if there is none
 
 
-def _check_fields(frame: pd.DataFrame, n_names: int, path: Path) -> None:
-    """Raise where the rows have more fields than the header: pandas then shifts the columns."""
-    if not isinstance(frame.index, pd.RangeIndex):
+def _frame(
+    path: Path, names: list[str], delimiter: str, encoding: str, options: ReadOptions
+) -> pd.DataFrame:
+    """Read the rows; raise where they have more fields than the header, which pandas cuts off."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(
+                path,
+                sep=delimiter,
+                encoding=encoding,
+                header=0,
+                names=names,
+                index_col=False,
+                decimal=options.decimal,
+                na_values=[*_MISSING_MARKS, *map(str, options.na_values)],
+                low_memory=False,
+                float_precision="round_trip" if options.decimal == "." else None,
+            )
+    except pd.errors.ParserWarning as warning:
         raise TableError(
-            "Every row must have as many fields as the header has names.",
-            f"{path}: {n_names} names, {n_names + frame.index.nlevels} fields in the rows",
+            "No row may have more fields than the header has names.",
+            f"{path}: {len(names)} names, more fields in the rows",
             "name every column in the header; in R write with row.names = FALSE",
-        )
+        ) from warning
