@@ -1,0 +1,41 @@
+"""All checks of one fit, in order of severity.
+
+The numbers in the functions' texts are those of the list of mistakes in the docs.
+"""
+
+from __future__ import annotations
+
+from multilevel.design.records import Design
+from multilevel.estimate.records import Fit
+from multilevel.interpret.advice.centring import (
+    about_predictors,
+    about_random_slopes,
+    about_scales,
+)
+from multilevel.interpret.advice.clusters import about_numbers, about_sizes
+from multilevel.interpret.advice.optimum import about_boundary, about_certificate
+from multilevel.interpret.advice.record import SEVERITIES, Advice
+
+
+def advise(design: Design, fit: Fit) -> tuple[Advice, ...]:
+    """Run every check that the design and the fit alone can decide.
+
+    Parameters
+    ----------
+    design, fit : the design and its fit.
+
+    Returns
+    -------
+    Pieces of advice, errors first, then warnings, then notes; empty if nothing was found.
+    A check that fires states what it saw, in numbers; none of them guesses at intentions.
+    """
+    found = [
+        *about_certificate(fit),
+        *about_boundary(design, fit),
+        *about_predictors(design),
+        *about_random_slopes(design),
+        *about_sizes(design),
+        *about_numbers(design),
+        *about_scales(design),
+    ]
+    return tuple(sorted(found, key=lambda advice: SEVERITIES.index(advice.severity)))
