@@ -13,8 +13,6 @@ from multilevel.cli.arguments import build_parser
 from multilevel.cli.terminal import waiting, write_error, write_note, write_result
 from multilevel.errors import (
     DataWarning,
-    EstimationError,
-    LikelihoodError,
     MultilevelError,
     MultilevelWarning,
 )
@@ -47,9 +45,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         code = _COMMANDS[arguments.command](arguments)
         sys.stdout.flush()
-    except (EstimationError, LikelihoodError) as error:
-        write_error(error)
-        return NOT_TRUSTED
     except MultilevelError as error:
         write_error(error)
         return BAD_INPUT

@@ -114,9 +114,11 @@ def _criterion(fit0: Fit, design0: Design, fit1: Fit, design1: Design) -> str:
             " the first model is not a special case of the second, or one is not at its optimum."
         )
     without = "One parameter" if k == 1 else f"{k} parameters"
+    # Variances meet their boundary at zero, so that the mean of the mixture is smaller than k.
+    about = f"about {k}" if len(fit1.theta) == len(fit0.theta) else f"{k} at most"
     return (
         f"The {name} falls by {fall:.2f} with {count(k, 'parameter')} more {values}. {without}"
-        f" without any effect would lower it by about {k} or less."
+        f" without any effect would lower it by {about} on average."
     )
 
 

@@ -20,6 +20,7 @@ from multilevel.report.layout import (
     number,
     percent,
     render_text,
+    share,
 )
 from multilevel.tables.description import (
     DesignDescription,
@@ -168,7 +169,7 @@ def _variables(d: DesignDescription) -> Grid:
     body = []
     for v in sorted(d.variables, key=lambda v: (v.name != d.outcome, order.index(v.level))):
         values = _mean_and_sd(v)
-        iccs = [number(v.variation(f.name).icc, 2) for f in shown]
+        iccs = [share(v.variation(f.name).icc) for f in shown]
         body.append((v.name, v.level, str(v.n_missing), *values, *iccs))
     return Grid(header, tuple(body), 2)
 
@@ -194,6 +195,9 @@ def _outcome_sentences(d: DesignDescription) -> list[str]:
     out = []
     for v in d.variable(d.outcome).by_factor:
         if not math.isfinite(v.icc):
+            continue
+        if v.icc == 0.0:
+            out.append(f"No variance of {d.outcome} is due to {v.factor} mean differences.")
             continue
         text = (
             f"{percent(v.icc)} of the variance of {d.outcome} is due to {v.factor} mean"

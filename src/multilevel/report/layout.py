@@ -7,6 +7,7 @@ that terminal and notebook never say different things.
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ WIDTH = 80
 _INDENT = "  "
 _GAP = "  "
 _MISSING = "."
+_CALL = re.compile(r"\w\([^()]*\)")
+_NO_BREAK = "\u00a0"
 
 
 @dataclass(frozen=True)
@@ -66,6 +69,12 @@ def number(value: float, decimals: int) -> str:
     return text[1:] if float(text) == 0.0 and text.startswith("-") else text
 
 
+def share(value: float) -> str:
+    """A correlation or a share with two decimals; ``.`` if it does not exist."""
+    text = f"{value:.2f}" if math.isfinite(value) else _MISSING
+    return "0.00" if text == "-0.00" else text
+
+
 def short(value: float) -> str:
     """A number inside a sentence: four significant digits, no exponent where avoidable."""
     if not math.isfinite(value):
@@ -78,9 +87,9 @@ def short(value: float) -> str:
     return f"{value:.{min(decimals, 6)}f}"
 
 
-def percent(share: float) -> str:
+def percent(part: float) -> str:
     """A share as a percentage with one decimal, ``0.1804 -> "18.0%"``."""
-    return "not available" if not math.isfinite(share) else f"{100.0 * share:.1f}%"
+    return "not available" if not math.isfinite(part) else f"{100.0 * part:.1f}%"
 
 
 def count(n: int, noun: str, plural: str | None = None) -> str:
@@ -137,6 +146,9 @@ def grid_lines(grid: Grid, width: int = WIDTH) -> list[str]:
 
 
 def _wrap(text: str, width: int, first: str, later: str) -> list[str]:
-    return textwrap.wrap(
-        text, width, initial_indent=first, subsequent_indent=later, break_on_hyphens=False
-    ) or [""]
+    """Wrap at blanks, but not inside a call such as ``within(ses, school)``."""
+    held = _CALL.sub(lambda call: call.group().replace(" ", _NO_BREAK), text)
+    lines = textwrap.wrap(
+        held, width, initial_indent=first, subsequent_indent=later, break_on_hyphens=False
+    )
+    return [line.replace(_NO_BREAK, " ") for line in lines] or [""]

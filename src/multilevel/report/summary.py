@@ -29,6 +29,7 @@ from multilevel.report.layout import (
     number,
     percent,
     render_text,
+    share,
     short,
 )
 
@@ -183,7 +184,7 @@ def _variance_sections(fit: Fit, design: Design) -> list[Section]:
         for a, c in enumerate(c for c in variances if c.group == block.group):
             cells = [number(c.variance, decimals), number(c.sd, decimals)]
             keys = [(block.group, block.names[b], block.names[a]) for b in range(a)]
-            known = [number(pairs[k], 2) if k in pairs else "" for k in keys[:n_corr]]
+            known = [share(pairs[k]) if k in pairs else "" for k in keys[:n_corr]]
             corr = known + [""] * (n_corr - len(known)) if block in inline else [""] * n_corr
             body.append((block.group if a == 0 else "", c.term, *cells, *corr))
     sd = float(np.sqrt(fit.sigma2))
@@ -210,7 +211,7 @@ def _structure_notes(block: RandomBlock) -> list[str]:
 
 
 def _correlation_section(pairs: Sequence[VarianceComponent]) -> Section:
-    body = tuple((c.group, c.term, c.term2, number(c.correlation, 2)) for c in pairs)
+    body = tuple((c.group, c.term, c.term2, share(c.correlation)) for c in pairs)
     return Section(
         "Correlations of random effects", grid=Grid(("Group", "Term", "with", "Corr."), body, 3)
     )
@@ -243,16 +244,16 @@ def _icc_sentences(fit: Fit, design: Design) -> list[str]:
     empty = is_unconditional(design)
     start = "" if empty else "Given the predictors, "
     weight = "" if design.weights is None else " (rows of weight 1)"
+    tag = "" if len(design.blocks) > 1 else " (the ICC)" if empty else " (the conditional ICC)"
     for icc in intraclass(fit, design):
-        text = (
+        others = [b.group for b in design.blocks if b.group not in icc.within]
+        apart = f" but different {join_words(others)}" if others else ""
+        also = f", as they share {join_words(icc.within[1:])} too" if len(icc.within) > 1 else ""
+        out.append(
             f"{start}{percent(icc.proportion)} of the variance is due to {icc.group} mean"
-            f" differences; two rows of one {icc.group} correlate {icc.correlation:.2f} on"
-            f" average{weight}"
+            f" differences; two rows of one {icc.group}{apart} correlate"
+            f" {share(icc.correlation)} on average{weight}{also}{tag}."
         )
-        if len(icc.within) > 1:
-            out.append(f"{text}, as they share {join_words(icc.within[1:])} too.")
-        else:
-            out.append(f"{text} (the {'ICC' if empty else 'conditional ICC'}).")
     return out
 
 
