@@ -33,7 +33,7 @@ from multilevel.report.layout import (
     short,
 )
 
-_COUNT_WORDS = {1: "One", 2: "Two", 3: "Three", 4: "Four", 5: "Five"}
+_COUNT_WORDS = {1: "Single", 2: "Two", 3: "Three", 4: "Four", 5: "Five"}
 _STRUCTURES = {
     "diagonal": "no covariances",
     "compound_symmetry": "compound symmetry: equal variances and equal covariances",

@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+import multilevel
+from multilevel.cli.main import main
+from multilevel.model.formula.parse import parse_formula
+from tests.unit.report import hand
+
+FORMULA = "y ~ x + (x | school)"
+ESCAPE = "\x1b"
+
+
+def flat(text: str) -> str:
+    return " ".join(text.split())
+
+
+def run(*arguments, **options):
+    command = [sys.executable, "-m", "multilevel.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+@pytest.fixture
+def untrusted(monkeypatch):
+    """Every fit comes back as not certified."""
+    from multilevel.api import fit as door
+
+    fit, design = hand.empty_model(certificate=hand.certificate("not_certified"))
+    result = SimpleNamespace(fit=fit, design=design)
+    monkeypatch.setattr(door, "fit", lambda *_, **__: result)
+
+
+def test_a_fit_prints_its_summary_and_nothing_else(file, capsys):
+    assert main(["fit", str(file), FORMULA]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith("Two-level model for y, estimated by REML\n")
+    assert "198 of 200 rows used; 2 dropped for missing values: x in 2." in flat(out)
+    assert ESCAPE not in out
+
+
+def test_json_holds_the_numbers_of_the_fit(file, capsys):
+    assert main(["fit", str(file), FORMULA, "--json", "--method", "ml"]) == 0
+    out, err = capsys.readouterr()
+    found = json.loads(out)
+    result = multilevel.fit(FORMULA, multilevel.read(file).to_pandas().dropna(), method="ml")
+    assert found["minus2_loglik"] == pytest.approx(result.fit.criterion, abs=1e-8)
+    estimates = [row["estimate"] for row in found["fixed"]]
+    assert estimates == pytest.approx(list(result.fit.beta), abs=1e-8)
+    assert found["n"] == 198
+    assert "Traceback" not in err
+
+
+def test_options_reach_the_fit(file, capsys):
+    def criterion(*options):
+        assert main(["fit", str(file), FORMULA, "--json", *options]) == 0
+        return json.loads(capsys.readouterr().out)["reml_criterion"]
+
+    plain = criterion()
+    assert criterion("--engine", "small") == pytest.approx(plain, abs=1e-6)
+    assert abs(criterion("--weights", "w") - plain) > 0.1
+
+
+def test_verbose_names_the_engine(file, capsys):
+    main(["fit", str(file), FORMULA, "--engine", "small", "--verbose"])
+    assert "small engine: asked for" in capsys.readouterr().out
+
+
+def test_rank_deficient_columns_are_dropped_or_refused(file, capsys):
+    formula = "y ~ x + twice + (1 | school)"
+    assert main(["fit", str(file), formula]) == 0
+    assert "Left out, as it adds nothing: twice = 2 * x." in flat(capsys.readouterr().out)
+    assert main(["fit", str(file), formula, "--rank-deficient", "refuse"]) == 2
+    assert "twice" in capsys.readouterr().err
+
+
+def test_a_fit_that_is_not_to_be_trusted_exits_with_1(file, capsys, untrusted):
+    assert main(["fit", str(file), FORMULA]) == 1
+    out, err = capsys.readouterr()
+    assert "Model for the means" in out
+    assert err == "not to be trusted: The verdict is not_certified.\n"
+    assert main(["fit", str(file), FORMULA, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["status"] == "not_certified"
+
+
+@pytest.mark.parametrize(
+    ("data", "formula", "word"),
+    [
+        ("no_such_file.csv", FORMULA, "no_such_file.csv"),
+        (None, "y ~ x + (x | scool)", "school"),
+        (None, "y ~ x + (x | school", "^"),
+        (None, "y ~ x", "random"),
+    ],
+)
+def test_bad_input_exits_with_2_and_three_parts(file, data, formula, word, capsys):
+    assert main(["fit", data or str(file), formula]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "\n  Found: " in err
+    assert "\n  What to do: " in err
+    assert word in err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["fit"],
+        ["fit", "a.csv", "y ~ 1 + (1|g)", "--method", "pql"],
+        ["fit", "a.csv", "y ~ 1 + (1|g)", "--engine", "warp"],
+        ["refit", "a.csv"],
+        ["describe", "a.csv"],
+    ],
+)
+def test_bad_arguments_exit_with_2(arguments, capsys):
+    assert main(arguments) == 2
+    assert "usage: multilevel" in capsys.readouterr().err
+
+
+def test_no_command_shows_the_help_on_standard_error(capsys):
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "multilevel demo" in err
+
+
+def test_version(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"multilevel {multilevel.__version__}\n"
+
+
+def test_every_formula_of_the_help_can_be_read(capsys):
+    assert main(["fit", "--help"]) == 0
+    text = capsys.readouterr().out
+    formulas = re.findall(r'"(.+? ~ .+?)"', text)
+    assert len(formulas) >= 10
+    for formula in formulas:
+        assert parse_formula(formula).random
+    assert "exit codes:" in text
+
+
+def test_describe_in_words_and_as_json(file, capsys):
+    arguments = ["describe", str(file), "--outcome", "y", "--clusters", "school"]
+    assert main(arguments) == 0
+    assert "All 200 rows have y." in capsys.readouterr().out
+    assert main([*arguments, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["factors"][0]["n_groups"] == 20
+    assert main(["describe", str(file), "--outcome", "z", "--clusters", "school"]) == 2
+
+
+def test_as_a_program(file):
+    done = run("fit", file, FORMULA, "--json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)["formula"] == FORMULA
+    assert ESCAPE not in done.stdout + done.stderr
+    failed = run("fit", file, "y ~ x + (x | scool)")
+    assert failed.returncode == 2
+    assert failed.stdout == ""
+    assert "Traceback" not in failed.stderr
+
+
+def test_a_reader_that_goes_away_is_no_traceback(file):
+    command = [sys.executable, "-m", "multilevel.cli", "fit", str(file), FORMULA]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
+        program.stdout.close()
+        errors = program.stderr.read().decode()
+    assert program.returncode == 141
+    assert errors == ""
