@@ -25,14 +25,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--budget", type=float, default=60.0, help="seconds after which repeats stop")
     run.add_argument("--memory", type=float, default=14.0, help="GB a program may use")
     run.add_argument("--python", default=os.environ.get("BENCH_PYTHON", sys.executable))
-    run.add_argument(
-        "--peers-python", default=os.environ.get("BENCH_PEERS_PYTHON", sys.executable)
-    )
+    run.add_argument("--peers-python", default=os.environ.get("BENCH_PEERS_PYTHON", sys.executable))
     run.add_argument("--rscript", default=os.environ.get("BENCH_RSCRIPT", shutil.which("Rscript")))
     run.add_argument("--out", type=Path, help="default: benchmarks/results/<date>.json")
     run.add_argument("--merge", action="store_true", help="keep other records already in --out")
     table = commands.add_parser("table", help="write docs/benchmarks.md and its plots")
-    table.add_argument("--results", type=Path, nargs="+", help="default: all of benchmarks/results")
+    table.add_argument("--results", type=Path, help="default: the newest in benchmarks/results")
     table.add_argument("--to", type=Path, default=HERE.parent / "docs" / "benchmarks.md")
     return parser
 
@@ -43,8 +41,10 @@ def main() -> None:
     if arguments.command == "table":
         from benchmarks import page
 
-        sources = arguments.results or sorted((HERE / "results").glob("*.json"))
-        page.write(sources, arguments.to)
+        newest = sorted((HERE / "results").glob("*.json"))[-1:]
+        if arguments.results is None and not newest:
+            raise SystemExit("no results yet: run `python -m benchmarks run` first")
+        page.write(arguments.results or newest[0], arguments.to)
         return
     # thread limits must stand before NumPy is loaded: the judge runs in this process
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):

@@ -15,6 +15,7 @@ columns is eliminated as a block-diagonal matrix, the others through a dense Sch
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log, pi
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class Judge:
     def __init__(self, table: dict[str, Column], model: Model) -> None:
         n = len(table[model.response])
         X = np.column_stack([np.ones(n), *(table[name] for name in model.fixed)])
-        self.model, self.n, self.p = model, n, X.shape[1]
+        self.model, self.n, self.p = model, n, int(X.shape[1])
         self.W = np.column_stack([X, table[model.response]])
         self.Z = [_indicator(table, term) for term in model.terms]
         self.leaf = max(range(len(self.Z)), key=lambda t: self.Z[t].shape[1])
@@ -66,11 +67,11 @@ class Judge:
         if self.model.method == "ml":
             contrast = np.append(-found.beta, 1.0)
             rss = float(contrast @ T @ contrast)
-            return self.n * np.log(2 * np.pi * found.sigma2) + logdet + rss / found.sigma2
+            return self.n * log(2 * pi * found.sigma2) + logdet + rss / found.sigma2
         L = np.linalg.cholesky(T)
         logdet += 2.0 * float(np.log(np.diag(L)[:p]).sum())
         rss = float(L[-1, -1] ** 2)
-        return (self.n - p) * np.log(2 * np.pi * found.sigma2) + logdet + rss / found.sigma2
+        return (self.n - p) * log(2 * pi * found.sigma2) + logdet + rss / found.sigma2
 
     def _eliminate(self, factors: list[Array]) -> tuple[Array, float]:
         """``W'V^-1 W`` (m, m) and ``log|V|``."""

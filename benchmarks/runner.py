@@ -144,7 +144,9 @@ def _command(peer: Peer, settings: Settings) -> list[str]:
     return [python, "-m", "benchmarks.worker"]
 
 
-def _environment(peer: Peer, workload: Workload, folder: Path, settings: Settings) -> dict[str, str]:
+def _environment(
+    peer: Peer, workload: Workload, folder: Path, settings: Settings
+) -> dict[str, str]:
     environment = {**os.environ, **settings.thread_environment()}
     paths = [str(ROOT), str(ROOT / "src")] if peer.name == OURS else [str(ROOT)]
     environment["PYTHONPATH"] = os.pathsep.join(paths)

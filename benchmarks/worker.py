@@ -78,7 +78,9 @@ def main(job_path: str, events_path: str) -> None:
     from benchmarks import columns
 
     table = columns.read(Path(job["data"]))
-    reason = adapter.refuse(table, model)
+    reason = adapter.refuse(table, model) if hasattr(adapter, "refuse") else None
+    if job["operation"] == "refit" and not hasattr(adapter, "refitter"):
+        reason = "no refit offered"
     if reason is not None:
         events.send("refused", reason=reason)
         return
@@ -89,9 +91,6 @@ def main(job_path: str, events_path: str) -> None:
     elif job["operation"] == "refit":
         base = Model.from_dict({**job["model"], **job["refit_from"]})
         call = adapter.refitter(adapter.load(table, base), base, table[model.response], threads)
-        if call is None:
-            events.send("refused", reason="no refit offered")
-            return
         result = measure(call, job, events)
     else:
         del table

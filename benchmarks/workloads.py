@@ -200,12 +200,12 @@ WORKLOADS: tuple[Workload, ...] = (
 
 
 def scaling_family(family: str, scale: float) -> tuple[Workload, ...]:
-    """Points of a scaling plot: ``scaling_rows`` (1 000 groups) or ``scaling_groups`` (10 rows each)."""
+    """Points of a plot: ``scaling_rows`` (1 000 groups), ``scaling_groups`` (10 rows each)."""
     if family == "scaling_rows":
-        sizes = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000)
-        return tuple(_point(family, s, s, 1_000, scale) for s in sizes)
-    sizes = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000)
-    return tuple(_point(family, s, 10 * s, s, scale) for s in sizes)
+        rows = (10_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000)
+        return tuple(_point(family, n, n, 1_000, scale) for n in rows)
+    groups = (100, 300, 1_000, 3_000, 10_000, 30_000, 100_000, 300_000)
+    return tuple(_point(family, J, 10 * J, J, scale) for J in groups)
 
 
 def _point(family: str, size: int, n: int, n_groups: int, scale: float) -> Workload:

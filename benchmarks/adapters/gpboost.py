@@ -12,7 +12,7 @@ PACKAGE = "gpboost"
 
 
 class Arrays(NamedTuple):
-    """What ``GPModel`` takes: groups (n, terms), slopes (n, k) with their term, X (n, p), y (n,)."""
+    """What ``GPModel`` takes: groups (n, terms), slopes (n, k), their terms, X (n, p), y (n,)."""
 
     groups: Any
     slopes: Any
@@ -63,11 +63,6 @@ def fit(table: Arrays, model: Model, threads: int, inversion: str = "default") -
         **slopes,
     )
     return built.fit(y=table.y, X=table.X)
-
-
-def refitter(table: Any, model: Model, new: Any, threads: int) -> Any:
-    """No refit is offered."""
-    del table, model, new, threads
 
 
 def estimates(result: Any, model: Model) -> dict[str, Any]:

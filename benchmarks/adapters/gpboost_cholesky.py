@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks.adapters import gpboost
-from benchmarks.adapters.gpboost import estimates, load, refitter, refuse
+from benchmarks.adapters.gpboost import estimates, load, refuse
 from benchmarks.models import Model
 
-__all__ = ["PACKAGE", "estimates", "fit", "load", "refitter", "refuse"]
+__all__ = ["PACKAGE", "estimates", "fit", "load", "refuse"]
 
 PACKAGE = gpboost.PACKAGE
 

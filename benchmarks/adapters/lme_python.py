@@ -17,11 +17,6 @@ def load(columns: dict[str, Any], model: Model) -> Any:
     return pl.DataFrame(columns)
 
 
-def refuse(columns: dict[str, Any], model: Model) -> str | None:
-    """Every workload can be asked for."""
-    del columns, model
-
-
 def fit(table: Any, model: Model, threads: int) -> Any:
     """``lme_python.lmer``; threads are set by the environment."""
     import lme_python

@@ -17,11 +17,6 @@ def load(columns: dict[str, Any], model: Model) -> Any:
     return pd.DataFrame(columns)
 
 
-def refuse(columns: dict[str, Any], model: Model) -> str | None:
-    """Every workload can be asked for."""
-    del columns, model
-
-
 def fit(table: Any, model: Model, threads: int) -> Any:
     """``mixedlm.lmer``; threads are set by the environment."""
     import mixedlm
@@ -38,9 +33,7 @@ def refitter(table: Any, model: Model, new: Any, threads: int) -> Any:
 
 def estimates(result: Any, model: Model) -> dict[str, Any]:
     """Covariances by grouping factor, matched by the columns that form it."""
-    blocks = {
-        frozenset(b.grouping_factor.split(":")): b for b in result.VarCorr().groups.values()
-    }
+    blocks = {frozenset(b.grouping_factor.split(":")): b for b in result.VarCorr().groups.values()}
     return {
         "beta": [float(b) for b in result.beta],
         "sigma2": float(result.get_sigma()) ** 2,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 from benchmarks.levels import level_codes
@@ -13,7 +14,7 @@ LARGEST_DENSE_BYTES = 2e9
 
 def _is_tree(model: Model) -> bool:
     paths = [t.group for t in model.terms]
-    return all(b[: len(a)] == a for a, b in zip(paths, paths[1:], strict=False))
+    return all(b[: len(a)] == a for a, b in pairwise(paths))
 
 
 def load(columns: dict[str, Any], model: Model) -> Any:
@@ -56,11 +57,6 @@ def fit(table: Any, model: Model, threads: int) -> Any:
         table = table.assign(all_rows=1)
         built = smf.mixedlm(formula, table, groups="all_rows", re_formula="0", vc_formula=parts)
     return built.fit(reml=model.method == "reml")
-
-
-def refitter(table: Any, model: Model, new: Any, threads: int) -> Any:
-    """No refit is offered."""
-    del table, model, new, threads
 
 
 def estimates(result: Any, model: Model) -> dict[str, Any]:
