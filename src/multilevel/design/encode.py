@@ -30,12 +30,25 @@ Array = NDArray[np.float64]
 
 _NUMPY = ("log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sin", "cos", "tan")
 _NUMPY_MORE = ("floor", "ceil", "round", "sign")
-_OTHERS = ("I", "C", "poly", "bs", "cr", "cc", "contr")
+_OTHERS = ("I", "poly", "bs", "cr", "cc", "contr")
 _CONTRASTS = ("Treatment", "Sum", "Helmert", "Poly", "Diff")
+
+
+def _category(data: Any, contrasts: Any = None, *, levels: Any = None) -> Any:
+    """Formulaic's ``C``, which would turn values outside ``levels`` into missing ones."""
+    if levels is not None:
+        series = pd.Series(data)
+        outside = series[~series.isin(list(levels))]
+        if len(outside):
+            raise ValueError(f"levels= does not list {outside.iloc[0]!r}")
+    return TRANSFORMS["C"](data, contrasts, levels=levels)
+
+
 _FUNCTIONS: dict[str, Any] = {
     **{name: getattr(np, name) for name in (*_NUMPY, *_NUMPY_MORE)},
     **{name: TRANSFORMS[name] for name in (*_OTHERS, *_CONTRASTS)},
-    "factor": TRANSFORMS["C"],
+    "C": _category,
+    "factor": _category,
 }
 _TREATMENT = "{name}[T.{field}]"
 _MAX_LEVELS = 1000

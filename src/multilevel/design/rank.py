@@ -1,9 +1,8 @@
 """Which fixed-effect columns repeat others.
 
-Columns are centred (where an intercept is present) and scaled to unit length. A Cholesky
-factorisation of their Gram matrix, in the order of the formula, finds columns that are almost a
-combination of earlier ones; an orthogonal projection of the rows then decides. Hence the first of
-two equal columns stays, as in R's ``lm``.
+Columns are centred (where an intercept is present) and scaled to unit length. If a Cholesky pivot
+of their Gram matrix is tiny, Gram-Schmidt on the rows, in the order of the formula, decides. Hence
+the first of two equal columns stays, as in R's ``lm``.
 """
 
 from __future__ import annotations
@@ -19,6 +18,8 @@ Array = NDArray[np.float64]
 GRAM_TOLERANCE = 1e-10
 #: Length of what is left of a unit column below which it counts as a combination; as in R's lm.
 TOLERANCE = 1e-7
+#: Deviations from the mean, relative to the size of a column, below which it is constant.
+FLAT = 1e-12
 _CHUNK = 65_536
 _MAX_NAMED = 4
 
@@ -40,42 +41,64 @@ class RankReport:
 def find_dependent(X: Array, names: tuple[str, ...]) -> RankReport:
     """Find columns of X (n, p) that are combinations of the columns before them.
 
-    An intercept column counts as coming first wherever it stands. Cost: one pass, ``n p^2``.
+    An intercept column counts as coming first wherever it stands. Cost: one pass of ``n p^2``, and
+    a second one (with a copy of X) only if a column looks dependent.
     """
-    p = X.shape[1]
     intercept = names.index("(Intercept)") if "(Intercept)" in names else None
-    order = [j for j in range(p) if j != intercept]
-    dropped: dict[int, str] = {}
-    kept: list[int] = [] if intercept is None else [intercept]
+    order = [j for j in range(X.shape[1]) if j != intercept]
+    first = [] if intercept is None else [intercept]
     if not order:
-        return RankReport(tuple(kept), dropped)
-    center, gram = _moments(X, order, intercept is not None)
+        return RankReport(tuple(first), {})
+    is_centred = intercept is not None
+    center, gram = _moments(X, order, is_centred)
     length = np.sqrt(np.diagonal(gram))
     scale = np.sqrt(np.diagonal(gram) + X.shape[0] * center**2)
-    live: list[int] = []  # indices into `order`
-    factor = np.zeros((len(order), len(order)))
-    for k, j in enumerate(order):
-        if length[k] <= _zero(intercept is not None) * scale[k]:
-            dropped[j] = _constant(names[j], float(X[0, j]), intercept is not None)
-            continue
-        row = _solve_lower(factor, live, gram[live, k] / (length[live] * length[k]))
-        pivot = 1.0 - float(row @ row)
-        if pivot < GRAM_TOLERANCE:
-            coefficients, rest = _project(X, [order[i] for i in live], j, intercept)
-            if rest < TOLERANCE:
-                dropped[j] = _describe(j, [order[i] for i in live], coefficients, names, intercept)
-                continue
-            pivot = max(pivot, rest**2)
-        factor[k, live] = row
-        factor[k, k] = np.sqrt(pivot)
-        live.append(k)
-    kept += [order[i] for i in live]
-    return RankReport(tuple(sorted(kept)), dropped)
+    is_flat = length <= (FLAT * scale if is_centred else 0.0)
+    dropped = {j: _constant(names[j], float(X[0, j]), is_centred)
+               for j, flat in zip(order, is_flat.tolist(), strict=True) if flat}  # fmt: skip
+    moving = np.flatnonzero(~is_flat)
+    correlation = gram[np.ix_(moving, moving)] / np.outer(length[moving], length[moving])
+    candidates = [order[k] for k in moving]
+    if _looks_dependent(correlation):
+        for j, others in _dependent_rows(X, candidates, is_centred):
+            coefficients = _coefficients(X, others, j, is_centred)
+            dropped[j] = _describe(j, others, coefficients, names, is_centred)
+    kept = first + [j for j in candidates if j not in dropped]
+    return RankReport(tuple(sorted(kept)), dict(sorted(dropped.items())))
 
 
-def _zero(is_centred: bool) -> float:
-    """Relative length under which a column is constant (centred) or zero (not centred)."""
-    return 1e-12 if is_centred else 0.0
+def _looks_dependent(correlation: Array) -> bool:
+    """Whether a Cholesky pivot of the correlation matrix falls below the tolerance."""
+    try:
+        factor = np.linalg.cholesky(correlation)
+    except np.linalg.LinAlgError:
+        return True
+    return bool((np.diagonal(factor) ** 2).min(initial=1.0) < GRAM_TOLERANCE)
+
+
+def _dependent_rows(
+    X: Array, candidates: list[int], is_centred: bool
+) -> list[tuple[int, list[int]]]:
+    """Find dependent columns by Gram-Schmidt on the rows, each step done twice to stay exact.
+
+    Returns pairs (column, independent columns before it).
+    """
+    basis = np.empty((X.shape[0], len(candidates)), order="F")
+    kept: list[int] = []
+    found: list[tuple[int, list[int]]] = []
+    for j in candidates:
+        column = X[:, j] - (X[:, j].mean() if is_centred else 0.0)
+        column /= np.linalg.norm(column)
+        known = basis[:, : len(kept)]
+        for _ in range(2):
+            column -= known @ (known.T @ column)
+        rest = float(np.linalg.norm(column))
+        if rest < TOLERANCE:
+            found.append((j, list(kept)))
+        else:
+            basis[:, len(kept)] = column / rest
+            kept.append(j)
+    return found
 
 
 def _moments(X: Array, order: list[int], is_centred: bool) -> tuple[Array, Array]:
@@ -102,31 +125,19 @@ def _floor(gram: Array) -> Array:
     return floor
 
 
-def _solve_lower(factor: Array, live: list[int], right: Array) -> Array:
-    """Forward substitution with the live rows of the factor."""
-    out = np.zeros(len(live))
-    for a, i in enumerate(live):
-        out[a] = (right[a] - factor[i, live[:a]] @ out[:a]) / factor[i, i]
-    return out
-
-
-def _project(X: Array, others: list[int], j: int, intercept: int | None) -> tuple[Array, float]:
-    """Coefficients of column j on the others (constant last), and the length of what is left."""
+def _coefficients(X: Array, others: list[int], j: int, is_centred: bool) -> Array:
+    """Coefficients of column j on the others, the constant last."""
     columns = X[:, others].copy()
     target = X[:, j].copy()
     means = np.zeros(len(others))
     own = 0.0
-    if intercept is not None:
+    if is_centred:
         means, own = columns.mean(axis=0), float(target.mean())
         columns -= means
         target -= own
     lengths = np.linalg.norm(columns, axis=0)
-    size = float(np.linalg.norm(target))
-    solution = np.linalg.lstsq(columns / lengths, target / size, rcond=None)[0]
-    rest = target / size - (columns / lengths) @ solution
-    slopes = solution * size / lengths
-    constant = own - float(means @ slopes)
-    return np.append(slopes, constant), float(np.linalg.norm(rest))
+    slopes = np.linalg.lstsq(columns / lengths, target, rcond=None)[0] / lengths
+    return np.append(slopes, own - float(means @ slopes))
 
 
 def _constant(name: str, value: float, has_intercept: bool) -> str:
@@ -137,13 +148,13 @@ def _constant(name: str, value: float, has_intercept: bool) -> str:
 
 
 def _describe(
-    j: int, others: list[int], coefficients: Array, names: tuple[str, ...], intercept: int | None
+    j: int, others: list[int], coefficients: Array, names: tuple[str, ...], is_centred: bool
 ) -> str:
     """Write the combination, e.g. ``"b = 2 * a"``."""
     slopes, constant = coefficients[:-1], float(coefficients[-1])
     top = float(np.abs(slopes).max(initial=0.0))
     used = [(others[i], float(slopes[i])) for i in np.flatnonzero(np.abs(slopes) > 1e-8 * top)]
-    has_constant = intercept is not None and abs(constant) > 1e-8 * max(top, 1e-300)
+    has_constant = is_centred and abs(constant) > 1e-8 * max(top, 1e-300)
     if len(used) > _MAX_NAMED:
         listed = ", ".join(names[i] for i, _ in used[:_MAX_NAMED])
         return f"{names[j]} is a combination of {listed} and {len(used) - _MAX_NAMED} more"

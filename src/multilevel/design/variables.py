@@ -120,15 +120,14 @@ class Source:
     def _ordered(self, name: str, series: pd.Series[Any]) -> pd.Categorical:
         """Categories in the order that the caller asked for."""
         order = list(self.levels[name])
-        result = pd.Categorical(series, categories=order)
-        lost = np.flatnonzero((result.codes < 0) & ~series.isna().to_numpy())
+        lost = np.flatnonzero(~(series.isin(order) | series.isna()).to_numpy())
         if len(lost):
             raise DesignError(
                 f"levels[{name!r}] must list every value that occurs.",
                 f"{series.iloc[lost[0]]!r} in {row_words(lost)}",
                 "add it to the list",
             )
-        return result
+        return pd.Categorical(series, categories=order)
 
 
 def row_words(positions: NDArray[Any]) -> str:

@@ -122,6 +122,14 @@ def _word(token: Token, follower: Token | None, text: str, names: Names) -> str:
                 return token.text if token.text.isidentifier() else "_"
             if token.text in CONTRAST_CALLS or _is_contrast(token):
                 return token.text
+            if token.text.startswith("contr."):
+                refuse(
+                    "The contrasts are " + ", ".join(f"contr.{c}" for c in sorted(CONTRASTS)) + ".",
+                    token.text,
+                    "write one of these; a column of that name goes in backticks",
+                    text,
+                    token.start,
+                )
         return names.of_column(token.text)
     if token.is_operator("|", "||"):
         refuse(

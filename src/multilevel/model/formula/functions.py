@@ -8,24 +8,8 @@ CentringKind = Literal["within", "between", "center", "scale"]
 
 #: One number in, one number out, row by row.
 ELEMENTWISE: frozenset[str] = frozenset(
-    [
-        "log",
-        "log2",
-        "log10",
-        "log1p",
-        "exp",
-        "expm1",
-        "sqrt",
-        "abs",
-        "sin",
-        "cos",
-        "tan",
-        "floor",
-        "ceil",
-        "round",
-        "sign",
-        "I",
-    ]
+    {"log", "log2", "log10", "log1p", "exp", "expm1", "sqrt", "abs", "sin", "cos", "tan"}
+    | {"floor", "ceil", "round", "sign", "I"}
 )
 #: Mark a column as categorical.
 CODERS: frozenset[str] = frozenset({"C", "factor"})
