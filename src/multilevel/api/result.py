@@ -1,0 +1,389 @@
+"""The fitted model that users hold. Methods are one call each into the rooms below."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Hashable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from multilevel.api.frames import (
+    frame_of_records,
+    prediction_frame,
+    random_effects_frame,
+    square_frame,
+)
+from multilevel.errors import ConvergenceWarning, InferenceError
+from multilevel.estimate.fit import solve
+from multilevel.estimate.posterior import random_effects as estimate_random_effects
+from multilevel.estimate.prepare import Prepared, with_method, with_response
+from multilevel.interpret.advice.advise import advise
+from multilevel.interpret.fitted import FittedKind, ResidualKind, fitted_values, residuals
+from multilevel.interpret.predict import NewLevels, PredictionKind, predict_rows
+from multilevel.interpret.random_effects import StdErrorKind, random_effects_table
+from multilevel.interpret.variance import (
+    IntraclassCorrelation,
+    VarianceComponent,
+    cluster_covariance,
+    intraclass_correlations,
+    variance_components,
+)
+from multilevel.model.specification import Method, check_method
+from multilevel.report.equations import equations
+from multilevel.report.html import render_html
+from multilevel.report.json import fit_json
+from multilevel.report.layout import WIDTH, Section, render_text
+from multilevel.report.summary import sections, title
+from multilevel.simulate.response import SimulationKind, simulate_responses
+
+if TYPE_CHECKING:
+    from multilevel.design.records import Design
+    from multilevel.estimate.posterior import BlockEffects
+    from multilevel.estimate.records import Certificate, Fit
+    from multilevel.interpret.advice.record import Advice
+
+Array = NDArray[np.float64]
+
+
+def warn_unless_certified(fit: Fit, stacklevel: int) -> None:
+    """Warn, at the public door, of a fit that is not shown to be at its optimum."""
+    if not fit.certificate.is_certified:
+        warnings.warn(
+            f"The fit is not certified, do not trust its numbers: {fit.certificate.sentence}",
+            ConvergenceWarning,
+            stacklevel=stacklevel,
+        )
+
+
+class MultilevelFit:
+    """A fitted multilevel model; printing it gives the summary.
+
+    ``multilevel.fit`` makes it. Rows always means the analysed rows: those of the table that have
+    every variable of the model; ``rows`` gives their positions.
+
+    Attributes
+    ----------
+    fit : the frozen numbers (``multilevel.estimate.records.Fit``).
+    design : the frozen arrays (``multilevel.design.records.Design``).
+
+    Examples
+    --------
+    >>> import multilevel as mlm
+    >>> result = mlm.fit("mathach ~ 1 + (1 | school)", mlm.load_hsb())
+    >>> round(result.residual_variance, 2), round(result.reml_criterion, 2)
+    (39.15, 47116.79)
+    >>> result.random_effects().head(2)[["group", "level", "term"]].to_numpy().tolist()
+    [['school', 1224, '(Intercept)'], ['school', 1288, '(Intercept)']]
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        fit: Fit,
+        *,
+        labels: Mapping[str, str] | None = None,
+        shows_advice: bool = True,
+    ) -> None:
+        self._prepared, self.fit = prepared, fit
+        self._labels, self._shows_advice = dict(labels or {}), shows_advice
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Pickle without what can be computed again."""
+        return {k: v for k, v in self.__dict__.items() if k not in ("_effects", "advice")}
+
+    # -- the model for the means ---------------------------------------------------------------
+
+    @property
+    def design(self) -> Design:
+        """The arrays that were analysed, with labels."""
+        return self._prepared.design
+
+    @property
+    def fixed_effects(self) -> pd.Series[float]:
+        """Estimated fixed effects, (p,) by term."""
+        return pd.Series(self.fit.beta, index=list(self.design.names), name="estimate", copy=True)
+
+    @property
+    def vcov_fixed(self) -> pd.DataFrame:
+        """Model-based covariance of the fixed effects, (p, p): ``sigma2 (X'V^-1 X)^-1``."""
+        return square_frame(self.fit.vcov_beta, self.design.names)
+
+    def coefficients(self) -> pd.DataFrame:
+        """Fixed effects as a table: ``term, estimate, std_error`` (model-based)."""
+        error = np.sqrt(np.maximum(np.diag(self.fit.vcov_beta), 0.0))
+        return pd.DataFrame(
+            {"term": list(self.design.names), "estimate": self.fit.beta.copy(), "std_error": error}
+        )
+
+    # -- the model for the variance ------------------------------------------------------------
+
+    @property
+    def random_covariance(self) -> dict[str, pd.DataFrame]:
+        """``{group: G}``: covariance matrix of the random effects of each grouping factor."""
+        pairs = zip(self.design.blocks, self.fit.random_covariance, strict=True)
+        return {block.group: square_frame(G, block.names) for block, G in pairs}
+
+    @property
+    def residual_variance(self) -> float:
+        """Residual variance (of a row of weight 1), squared response units."""
+        return self.fit.sigma2
+
+    def variance_components(self) -> pd.DataFrame:
+        """Variances and covariances: ``group, term, term2, variance, sd, correlation``.
+
+        ``term2`` is empty for a variance; for a covariance ``variance`` holds the covariance.
+        """
+        return frame_of_records(variance_components(self.design, self.fit), VarianceComponent)
+
+    def intraclass_correlations(self) -> pd.DataFrame:
+        """ICC of each grouping factor: ``group, proportion, correlation, within, sentence``.
+
+        Raises ``InferenceError`` if the model has random slopes: then no single ICC exists.
+        """
+        found = intraclass_correlations(self.design, self.fit)
+        return frame_of_records(found, IntraclassCorrelation)
+
+    def cluster_covariance(
+        self, group: str | None = None, level: Hashable = None
+    ) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """``V`` and ``VCORR``: implied covariance and correlation of one cluster's outcomes.
+
+        Default: the first level of the factor with the fewest levels. Rows and columns are
+        labelled by position among the analysed rows. At most 200 rows.
+        """
+        found = cluster_covariance(self.design, self.fit, group, level)
+        labels = [str(row) for row in found.rows]
+        return square_frame(found.covariance, labels), square_frame(found.correlation, labels)
+
+    @cached_property
+    def _effects(self) -> tuple[BlockEffects, ...]:
+        return estimate_random_effects(self._prepared, self.fit)
+
+    @property
+    def _estimates(self) -> tuple[Array, ...]:
+        return tuple(effect.estimates for effect in self._effects)
+
+    def random_effects(
+        self, *, std_error: StdErrorKind = "comparative", conf_level: float = 0.95
+    ) -> pd.DataFrame:
+        """Estimated random effects (EBLUPs), one row per group, level and term.
+
+        Columns ``group, level, term, estimate, std_error, conf_low, conf_high``. ``std_error`` is
+        ``"comparative"`` (fixed effects taken as known, lme4's condVar) or ``"prediction"``
+        (their uncertainty included); ``attrs["std_error"]`` says which in words.
+        """
+        table = random_effects_table(
+            self.design, self._effects, std_error=std_error, conf_level=conf_level
+        )
+        return random_effects_frame(table)
+
+    # -- how well, on what ---------------------------------------------------------------------
+
+    @property
+    def method(self) -> Method:
+        """``"reml"`` or ``"ml"``."""
+        return self.fit.method
+
+    @property
+    def minus2_loglik(self) -> float:
+        """Minus twice the log-likelihood, every constant included (ML fits only)."""
+        if self.fit.method != "ml":
+            raise InferenceError(
+                "A log-likelihood that may be compared across fixed effects needs an ML fit.",
+                "a REML fit, whose criterion depends on the fixed-effect columns",
+                'use reml_criterion, or update(method="ml").minus2_loglik',
+            )
+        return self.fit.criterion
+
+    @property
+    def reml_criterion(self) -> float:
+        """Minus twice the restricted log-likelihood, constant as in lme4 and SAS (REML fits only)."""
+        if self.fit.method != "reml":
+            raise InferenceError(
+                "A REML criterion needs a REML fit.",
+                "an ML fit",
+                'use minus2_loglik, or update(method="reml").reml_criterion',
+            )
+        return self.fit.criterion
+
+    @property
+    def n_parameters(self) -> int:
+        """Fixed effects, variances and covariances, residual variance."""
+        return self.fit.n_parameters
+
+    @property
+    def aic(self) -> float:
+        """Criterion + 2 ``n_parameters`` (all parameters, as lme4 and Stata count)."""
+        return self.fit.aic
+
+    @property
+    def bic(self) -> float:
+        """Criterion + log(``n``) ``n_parameters`` (rows and all parameters, as lme4 and Stata)."""
+        return self.fit.bic
+
+    @property
+    def n(self) -> int:
+        """Number of analysed rows."""
+        return self.fit.n
+
+    @property
+    def rows(self) -> NDArray[np.intp]:
+        """(n,) positions of the analysed rows in the table."""
+        return self.design.rows.kept
+
+    @property
+    def groups(self) -> dict[str, int]:
+        """``{grouping factor: number of levels}``."""
+        return {block.group: block.n_levels for block in self.design.blocks}
+
+    @property
+    def certificate(self) -> Certificate:
+        """Evidence that the estimates are the optimum."""
+        return self.fit.certificate
+
+    @property
+    def is_singular(self) -> bool:
+        """Whether the optimum lies on the boundary (a variance of zero, a correlation of 1)."""
+        return self.fit.certificate.status == "singular"
+
+    @cached_property
+    def advice(self) -> tuple[Advice, ...]:
+        """What to look at again: likely mistakes, errors first (see ``Advice``)."""
+        return advise(self.design, self.fit)
+
+    # -- rows ----------------------------------------------------------------------------------
+
+    def fitted(self, kind: FittedKind = "conditional") -> Array:
+        """Fitted values of the analysed rows, (n,), offset included.
+
+        ``"conditional"`` adds the estimated random effects; ``"population"`` sets them to zero;
+        ``"marginal"`` averages over them (the same number for the identity link).
+        """
+        estimates = self._estimates if kind == "conditional" else ()
+        return fitted_values(self.design, self.fit, estimates, kind)
+
+    def residuals(self, kind: ResidualKind = "conditional") -> Array:
+        """Residuals of the analysed rows, (n,).
+
+        ``"conditional"`` is ``y - fitted("conditional")``; ``"marginal"`` is ``y`` minus the
+        fixed part; ``"standardised"`` is conditional over ``sigma / sqrt(weight)``.
+        """
+        estimates = () if kind == "marginal" else self._estimates
+        return residuals(self.design, self.fit, estimates, kind)
+
+    def predict(
+        self,
+        new_data: Any,
+        *,
+        kind: PredictionKind = "conditional",
+        new_levels: NewLevels = "zero",
+        std_error: bool = False,
+    ) -> pd.DataFrame:
+        """Predict the response for the rows of a new table.
+
+        Parameters
+        ----------
+        new_data : table with the predictors (and, for ``"conditional"``, the group ids).
+        kind : ``"conditional"`` adds the random effects of the row's groups; ``"population"``
+            sets them to zero; ``"marginal"`` averages over them (same mean, identity link).
+        new_levels : for ``"conditional"``: ``"zero"`` gives groups without data random effects
+            of zero, their best prediction; ``"error"`` refuses them.
+        std_error : adds ``std_error`` (of the mean) and ``prediction_std_error`` (of one new
+            observation of weight 1); ``attrs["std_error"]`` says what each includes.
+
+        Returns
+        -------
+        Frame with ``estimate``, one row per row of ``new_data``; NaN where a predictor is missing
+        (``attrs["n_missing"]``). ``attrs["new_levels"]`` lists the groups without data.
+
+        Raises
+        ------
+        InferenceError, DesignError, TableError : see the message.
+        """
+        estimates = self._estimates if kind == "conditional" else ()
+        prediction = predict_rows(
+            self._prepared,
+            self.fit,
+            new_data,
+            estimates,
+            kind=kind,
+            new_levels=new_levels,
+            std_error=std_error,
+        )
+        return prediction_frame(prediction, new_data)
+
+    # -- other data, other methods -------------------------------------------------------------
+
+    def simulate(
+        self,
+        n_sim: int = 1,
+        seed: int | np.random.Generator | None = None,
+        *,
+        kind: SimulationKind = "new",
+    ) -> Array:
+        """Draw responses from the fitted model: (n, n_sim), weights and offset respected.
+
+        ``"new"`` draws new random effects for each column; ``"conditional"`` keeps the estimated
+        ones. The same ``seed`` gives the same numbers.
+        """
+        estimates = self._estimates if kind == "conditional" else ()
+        rng = np.random.default_rng(seed)
+        return simulate_responses(self.design, self.fit, n_sim, rng, kind=kind, estimates=estimates)
+
+    def refit(self, y: Any) -> MultilevelFit:
+        """Fit the same model to another response, (n,) in the order of the analysed rows.
+
+        Starts from this fit's variances; the design is not built again.
+        """
+        prepared = with_response(self._prepared, np.asarray(y, dtype=np.float64))
+        fit = solve(prepared, theta_start=self.fit.theta)
+        warn_unless_certified(fit, stacklevel=3)
+        return self._like(prepared, fit)
+
+    def update(self, *, method: Method) -> MultilevelFit:
+        """Fit the same model to the same rows by ``"ml"`` or ``"reml"``."""
+        checked = check_method(method)
+        prepared = with_method(self._prepared, checked)
+        model = replace(prepared.design.model, method=checked)
+        prepared = replace(prepared, design=replace(prepared.design, model=model))
+        fit = solve(prepared, theta_start=self.fit.theta)
+        warn_unless_certified(fit, stacklevel=3)
+        return self._like(prepared, fit)
+
+    def _like(self, prepared: Prepared, fit: Fit) -> MultilevelFit:
+        return MultilevelFit(prepared, fit, labels=self._labels, shows_advice=self._shows_advice)
+
+    # -- words ---------------------------------------------------------------------------------
+
+    @property
+    def equations(self) -> str:
+        """The model as level-by-level equations, plain text."""
+        return "\n".join(equations(self.design))
+
+    def _sections(self, verbose: bool) -> list[Section]:
+        found = sections(self.fit, self.design, self._labels, verbose)
+        return [s for s in found if self._shows_advice or s.heading != "Advice"]
+
+    def summary(self, *, verbose: bool = False, width: int = WIDTH) -> str:
+        """The summary as text; ``verbose`` adds the evidence of convergence and the times."""
+        return render_text(title(self.fit, self.design), self._sections(verbose), width)
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        return render_html(title(self.fit, self.design), self._sections(verbose=False))
+
+    def to_dict(self) -> dict[str, Any]:
+        """All numbers of the fit under stable keys, ready for JSON."""
+        return fit_json(self.fit, self.design)
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """``to_dict()`` as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
