@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fit(arguments: argparse.Namespace) -> int:
     with waiting("Loading"):
         from multilevel.api.fit import fit
+        from multilevel.report.facts import labels_of
         from multilevel.report.json import fit_json
         from multilevel.report.summary import summary_text
         from multilevel.tables.read import read
@@ -82,7 +83,7 @@ def _fit(arguments: argparse.Namespace) -> int:
         _write_data_warnings(caught)
         write_result(json.dumps(fit_json(result.fit, result.design), indent=2, allow_nan=False))
     else:
-        labels = data.variable_labels
+        labels = labels_of(data)
         write_result(summary_text(result.fit, result.design, labels, arguments.verbose))
     if certificate.is_certified:
         return DONE

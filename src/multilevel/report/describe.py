@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from multilevel.report.facts import label_words
 from multilevel.report.html import render_html
 from multilevel.report.layout import (
     WIDTH,
@@ -233,7 +234,7 @@ def _varies_on_both(v: VariableDescription, factor: str) -> bool:
 def _labels(d: DesignDescription) -> tuple[str, ...]:
     out = [f"{f.name}: {f.label}" for f in d.factors if f.label]
     for v in d.variables:
-        values = ", ".join(f"{value} {text}" for value, text in v.value_labels.items())
-        if v.label or values:
-            out.append(f"{v.name}: {v.label}{f' ({values})' if values else ''}")
+        words = label_words(v.label, v.value_labels)
+        if words:
+            out.append(f"{v.name}: {words}")
     return tuple(out)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from scipy.special import ndtri
 
@@ -20,7 +22,9 @@ from multilevel.interpret.variance import (
     intraclass_correlations,
     is_nested,
 )
+from multilevel.tables.table import Table
 
+_MAX_VALUES = 6
 _Z95 = float(ndtri(0.975))
 
 
@@ -112,3 +116,23 @@ def split_interaction(name: str) -> tuple[str, ...]:
             start = i + 1
     parts.append(name[start:])
     return tuple(parts)
+
+
+def label_words(label: str, values: Mapping[Any, str]) -> str:
+    """A variable label with its value labels: ``Sector of the school (0 Public, 1 Catholic)``."""
+    listed = [
+        f"{value:g} {text}" if isinstance(value, float) else f"{value} {text}"
+        for value, text in list(values.items())[:_MAX_VALUES]
+    ]
+    more = [f"{len(values) - _MAX_VALUES} more"] if len(values) > _MAX_VALUES else []
+    shown = ", ".join([*listed, *more])
+    return f"{label} ({shown})".strip() if shown else label
+
+
+def labels_of(table: Table) -> dict[str, str]:
+    """The labels of a table's variables, value labels included; only variables that have any."""
+    words = {
+        name: label_words(table.variable_labels.get(name, ""), table.value_labels.get(name, {}))
+        for name in table.columns
+    }
+    return {name: text for name, text in words.items() if text}

@@ -16,6 +16,7 @@ WIDTH = 80
 _INDENT = "  "
 _GAP = "  "
 _MISSING = "."
+_MIN_WORDS = 12
 _CALL = re.compile(r"\w\([^()]*\)")
 _NO_BREAK = "\u00a0"
 
@@ -121,27 +122,38 @@ def render_text(title: Sequence[str], sections: Iterable[Section], width: int = 
 
 
 def grid_lines(grid: Grid, width: int = WIDTH) -> list[str]:
-    """Lay a grid out in aligned columns; long words in the first columns go over several lines."""
-    k = grid.n_text_columns
-    body = [grid.header, *grid.rows]
-    widths = [max(len(row[j]) for row in body) for j in range(len(grid.header))]
-    fixed = len(_INDENT) + len(_GAP) * (len(widths) - 1) + sum(widths[k:])
-    while sum(widths[:k]) + fixed > width and max(widths[:k]) > 12:
-        widest = max(range(k), key=lambda j: widths[j])
-        widths[widest] -= 1
-    out = []
+    """Lay a grid out in aligned columns.
+
+    Where it is too wide, titles of number columns go over several lines, then words of the first
+    columns do.
+    """
+    k, n = grid.n_text_columns, len(grid.header)
+    body = [list(row) for row in grid.rows]
+    widths = [max(len(row[j]) for row in [list(grid.header), *body]) for j in range(n)]
+    room = width - len(_INDENT) - len(_GAP) * (n - 1)
+    if sum(widths) > room:
+        for j in range(k, n):
+            longest = max(map(len, grid.header[j].split()), default=0)
+            widths[j] = max([longest, *(len(row[j]) for row in body)])
+    while sum(widths) > room and max(widths[:k]) > _MIN_WORDS:
+        widths[max(range(k), key=lambda j: widths[j])] -= 1
+    lines = _lines_of(list(grid.header), widths, k)
     for row in body:
-        columns = [textwrap.wrap(cell, widths[j]) or [""] for j, cell in enumerate(row[:k])]
-        height = max(len(c) for c in columns)
-        for i in range(height):
-            words = [
-                (c[i] if i < len(c) else "").ljust(w) for c, w in zip(columns, widths, strict=False)
-            ]
-            last = i == height - 1
-            cells = [
-                (cell if last else "").rjust(w) for cell, w in zip(row[k:], widths[k:], strict=True)
-            ]
-            out.append(_INDENT + _GAP.join([*words, *cells]))
+        lines += _lines_of(row, widths, k)
+    return lines
+
+
+def _lines_of(row: list[str], widths: list[int], k: int) -> list[str]:
+    """One row over as many lines as its longest cell needs; numbers stand on the last."""
+    cells = [textwrap.wrap(cell, w) or [""] for cell, w in zip(row, widths, strict=True)]
+    height = max(map(len, cells))
+    out = []
+    for i in range(height):
+        words = [c[i] if i < len(c) else "" for c in cells[:k]]
+        numbers = [c[i - height + len(c)] if i >= height - len(c) else "" for c in cells[k:]]
+        padded = [word.ljust(w) for word, w in zip(words, widths[:k], strict=True)]
+        padded += [text.rjust(w) for text, w in zip(numbers, widths[k:], strict=True)]
+        out.append(_INDENT + _GAP.join(padded))
     return out
 
 

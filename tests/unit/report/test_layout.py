@@ -58,6 +58,14 @@ def test_grid_columns_line_up_and_long_names_wrap_inside_the_width():
     assert len(ends) == 1
 
 
+def test_wide_titles_of_numbers_go_over_two_lines():
+    header = ("Variable", *(f"ICC factor_{k}" for k in range(6)))
+    lines = grid_lines(Grid(header, (("x", *["0.50"] * 6),)), 72)
+    assert max(map(len, lines)) <= 72
+    assert lines[0].split() == ["Variable", *["ICC"] * 6]
+    assert lines[1].split() == [f"factor_{k}" for k in range(6)]
+
+
 def test_a_call_is_never_broken_over_two_lines():
     text = "word " * 12 + "within(ses, school) " + "word " * 5
     out = render_text(("title",), [Section("Heading", sentences=(text,))], 72)

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from multilevel.design.records import RowReport
 from multilevel.estimate.records import RedundantDirection
+from multilevel.report.facts import labels_of
 from multilevel.report.summary import summary_text
+from multilevel.tables.table import Table
 from tests.unit.report import hand
 
 
@@ -167,3 +170,15 @@ def test_structure_of_the_random_effects_and_many_correlations():
 def test_everything_fits_in_80_columns(verbose):
     for fit, of in (hand.empty_model(), hand.cross_level_model()):
         assert max(map(len, summary_text(fit, of, verbose=verbose).splitlines())) <= 80
+
+
+def test_value_labels_stand_behind_the_label():
+    table = Table(
+        pd.DataFrame({"sector": [0.0, 1.0], "x": [1.0, 2.0], "many": [1.0, 2.0]}),
+        {"sector": "Sector"},
+        {"sector": {0: "Public", 1.0: "Catholic"}, "many": {k: f"v{k}" for k in range(9)}},
+    )
+    words = labels_of(table)
+    assert words["sector"] == "Sector (0 Public, 1 Catholic)"
+    assert words["many"].endswith("5 v5, 3 more)")
+    assert set(words) == {"sector", "many"}
