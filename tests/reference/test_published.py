@@ -21,15 +21,16 @@ def test_hsb_null_model_criterion(null_model):
 def test_hsb_null_model_estimates(null_model):
     """Raudenbush & Bryk (2002, ch. 4): sigma2 39.14831, tau00 8.61431, gamma00 12.636972.
 
-    The programs stopped early (the printed optimum is 8e-6 above the tightest known one), so the
-    variances are compared to 1e-4 relative, the mean and its standard error to what is printed.
+    The printed values belong to a point a little beside the optimum (criterion 47116.793475 both
+    there and here, tau00 8.61402 at the optimum), so variances and the standard error are compared
+    to 1e-4 relative; the mean hardly depends on them and is compared to what is printed.
     """
     assert null_model.residual_variance == pytest.approx(39.14831, rel=1e-4)
     tau = null_model.random_covariance["school"].iloc[0, 0]
     assert tau == pytest.approx(8.61431, rel=1e-4)
     row = null_model.coefficients().iloc[0]
     assert row["estimate"] == pytest.approx(12.636972, abs=5e-6)
-    assert row["std_error"] == pytest.approx(0.244412, abs=5e-6)
+    assert row["std_error"] == pytest.approx(0.244412, rel=1e-4)
 
 
 def test_hsb_random_coefficients_model():
@@ -44,3 +45,17 @@ def test_shipped_hsb_is_the_same_table():
     formula = "mathach ~ within(ses, school) + (within(ses, school) | school)"
     shipped = mlm.fit(formula, mlm.load_hsb(), method="reml")
     assert shipped.reml_criterion == pytest.approx(46714.23, abs=0.005)
+
+
+def test_a_category_column_equals_an_inline_factor():
+    """``C(x)`` of a column of numbers is the model of the same column as categories."""
+    frame = table("cake")
+    numbers = frame.assign(temperature=frame["temperature"].astype(str).astype(int))
+    formula = "angle ~ recipe * {} + (1 | recipe:replicate)"
+    categories = mlm.fit(formula.format("temperature"), frame, method="ml")
+    inline = mlm.fit(formula.format("C(temperature)"), numbers, method="ml")
+    assert inline.minus2_loglik == pytest.approx(categories.minus2_loglik, abs=1e-6)
+    assert inline.fixed_effects.to_numpy() == pytest.approx(categories.fixed_effects.to_numpy())
+    linear = mlm.fit(formula.format("temperature"), numbers, method="ml")
+    assert len(linear.fixed_effects) == 6
+    assert linear.minus2_loglik > categories.minus2_loglik + 1
