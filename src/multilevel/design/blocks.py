@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,8 +134,8 @@ def _check_identified(block: RandomBlock, context: BlockContext) -> None:
                 "fixed effect",
             )
     if q - has_intercept > 1:
-        _check_independent(block, has_intercept)
-    _check_together(block, context.n)
+        _check_independent(block)
+    _check_together(block)
 
 
 def _is_flat(weights: Array | None) -> bool:
@@ -155,7 +155,7 @@ def _is_constant_within(column: Array, codes: NDArray[np.int32], n_levels: int) 
     return True
 
 
-def _check_independent(block: RandomBlock, has_intercept: bool) -> None:
+def _check_independent(block: RandomBlock) -> None:
     """Refuse random effects whose columns are linearly dependent in all rows."""
     Z = block.columns
     length = np.sqrt((Z**2).sum(axis=0))
@@ -178,13 +178,11 @@ def _check_independent(block: RandomBlock, has_intercept: bool) -> None:
         )
 
 
-def _check_together(block: RandomBlock, n: int) -> None:
+def _check_together(block: RandomBlock) -> None:
     """Refuse correlations of effects that never occur in the same group."""
     for start, stop, structure in block.structure.terms:
         names = block.names[start:stop]
         if structure != "unstructured" or _INTERCEPT in names or stop - start < 2:
-            continue
-        if block.n_levels * (stop - start) > 4 * n * (stop - start):
             continue
         present = np.zeros((block.n_levels, stop - start))
         for a in range(start, stop):
@@ -206,7 +204,7 @@ def order_blocks(
 ) -> list[tuple[RandomBlock, LearntBlock]]:
     """Order by decreasing number of levels; refuse two factors that make the same groups."""
     ordered = sorted(pairs, key=lambda pair: -pair[0].n_levels)
-    for (one, _), (two, _) in pairwise(ordered):
+    for (one, _), (two, _) in combinations(ordered, 2):
         if one.n_levels != two.n_levels or not set(one.names) & set(two.names):
             continue
         key = one.codes.astype(np.int64) * two.n_levels + two.codes

@@ -144,29 +144,17 @@ def build_design(
     variables, groups = _needed(model, parts)
     source.check([*variables, *groups], model.formula)
     source.check(list(source.levels), "levels=")
-    weight_values, weights_lost = _read_weights(weights, source)
-    kept, missing = complete_rows(source, variables, groups)
-    if weights_lost is not None:
-        name = weights if isinstance(weights, str) else _WEIGHTS
-        missing[name] = int(weights_lost.sum())
-        whole = np.ones(source.n_rows, dtype=bool) if kept is None else _flags(kept, source.n_rows)
-        kept = np.flatnonzero(whole & ~weights_lost)
-    _check_rows(source.n_rows if kept is None else len(kept), source.n_rows, missing)
-
+    all_weights, weights_lost = _read_weights(weights, source)
+    weights_name = weights if isinstance(weights, str) else _WEIGHTS
+    kept, missing = _analysed_rows(source, variables, groups, weights_lost, weights_name)
     workshop = _Workshop(source, kept)
     y = _response(parts.response, workshop)
     X, fixed = learn_columns(parts.fixed, workshop.columns(parts.fixed), workshop.n, kept)
-    final_weights = None
-    if weight_values is not None:
-        final_weights = weight_values if kept is None else weight_values[kept]
+    final_weights = all_weights if all_weights is None or kept is None else all_weights[kept]
     report = find_dependent(X, fixed.names)
     dropped = {fixed.names[j]: why for j, why in report.dropped.items()}
-    if dropped and rank_deficient == "refuse":
-        raise DesignError(
-            "Every fixed-effect column must add something to the others.",
-            "; ".join(dropped.values()),
-            "leave these terms out, or write rank_deficient='drop'",
-        )
+    if rank_deficient == "refuse":
+        _refuse_dropped(dropped)
     context = BlockContext(source, kept, workshop.n, workshop.columns, final_weights)
     pairs = order_blocks([learn_block(terms, context) for terms in group_terms(model.random)])
     offset = _offset(parts.offsets, workshop)
@@ -239,6 +227,33 @@ def _read_weights(
         )
     lost = np.isnan(values)
     return values, (lost if lost.any() else None)
+
+
+def _analysed_rows(
+    source: Source,
+    variables: Sequence[str],
+    groups: Sequence[str],
+    weights_lost: NDArray[np.bool_] | None,
+    weights_name: str,
+) -> tuple[Positions | None, dict[str, int]]:
+    """Positions of the complete rows (None: all), and what each variable cost."""
+    kept, missing = complete_rows(source, variables, groups)
+    if weights_lost is not None:
+        missing[weights_name] = int(weights_lost.sum())
+        whole = np.ones(source.n_rows, dtype=bool) if kept is None else _flags(kept, source.n_rows)
+        kept = np.flatnonzero(whole & ~weights_lost)
+    _check_rows(source.n_rows if kept is None else len(kept), source.n_rows, missing)
+    return kept, missing
+
+
+def _refuse_dropped(dropped: Mapping[str, str]) -> None:
+    """Refuse fixed-effect columns that repeat others."""
+    if dropped:
+        raise DesignError(
+            "Every fixed-effect column must add something to the others.",
+            "; ".join(dropped.values()),
+            "leave these terms out, or write rank_deficient='drop'",
+        )
 
 
 def _flags(kept: Positions, n: int) -> NDArray[np.bool_]:

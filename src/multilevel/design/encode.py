@@ -239,12 +239,10 @@ def _materialise(
     try:
         return materialiser.get_model_matrix(spec)
     except _EVALUATION as error:
-        raise _evaluation_error(compiled, display, error) from error
+        raise _evaluation_error(display, error) from error
 
 
-def _evaluation_error(
-    compiled: Compiled, display: Mapping[str, str], error: Exception
-) -> DesignError:
+def _evaluation_error(display: Mapping[str, str], error: Exception) -> DesignError:
     """Say what could not be evaluated, in the user's names."""
     reason = str(error)
     for written, shown in sorted(display.items(), key=lambda pair: -len(pair[0])):

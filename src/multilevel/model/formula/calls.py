@@ -205,6 +205,15 @@ def centring_call(tokens: Tokens, text: str) -> CentringCall:
     for option, value in options.items():
         if option not in known.get(kind, {"rows"}):
             refuse(f"Write {usage}.", f"the argument {option!r}", usage, text, value[0].start)
+    is_shift = kind == "center" and ("at" in options or len(positional) == 2)
+    if is_shift and ("rows" in options or ("at" in options and len(positional) == 2)):
+        refuse(
+            "A variable is centred at one thing: its mean, or a constant.",
+            shown_text(tokens),
+            usage,
+            text,
+            name.start,
+        )
     expression = python_text(positional[0], text, names, ELEMENTWISE)
     check_tree(expression, positional[0][0], text, names)
     if not names.columns:
