@@ -203,7 +203,7 @@ class MultilevelFit:
 
     @property
     def reml_criterion(self) -> float:
-        """Minus twice the restricted log-likelihood, constant as in lme4 and SAS (REML fits only)."""
+        """Minus twice the restricted log-likelihood, lme4's and SAS's constant (REML only)."""
         if self.fit.method != "reml":
             raise InferenceError(
                 "A REML criterion needs a REML fit.",
