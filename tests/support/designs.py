@@ -17,9 +17,7 @@ def design_of(rows, structures=None, offset=None) -> Design:
         structure = structures[t] if structures else "unstructured"
         if q == 1 and structure == "compound_symmetry":
             structure = "unstructured"
-        names = tuple(
-            "(Intercept)" if np.all(columns[:, a] == 1.0) else f"z{a}" for a in range(q)
-        )
+        names = tuple("(Intercept)" if np.all(columns[:, a] == 1.0) else f"z{a}" for a in range(q))
         blocks.append(
             RandomBlock(
                 f"g{t}",

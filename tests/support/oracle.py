@@ -102,9 +102,7 @@ class DenseOracle:
         stacked = [c.reshape(-1, c.shape[-1]) for c in coefficients]
         f = sum(Z @ c for Z, c in zip(self.Zs, stacked, strict=True))
         Vf = self.Vi @ f
-        return [
-            (Z.T @ Vf).reshape(c.shape) for Z, c in zip(self.Zs, coefficients, strict=True)
-        ]
+        return [(Z.T @ Vf).reshape(c.shape) for Z, c in zip(self.Zs, coefficients, strict=True)]
 
 
 def _relabel(codes):

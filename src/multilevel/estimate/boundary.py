@@ -92,9 +92,7 @@ def null_directions(objective: GaussianObjective, theta: Array) -> list[NullDire
                 N = left[:, singular <= 1e-9 * max(float(singular[0]), 1e-9)]
                 if N.shape[1]:
                     values, vectors = np.linalg.eigh(N.T @ Q @ N)
-                    found.append(
-                        NullDirection(t, start, stop, N @ vectors, (), float(values[0]))
-                    )
+                    found.append(NullDirection(t, start, stop, N @ vectors, (), float(values[0])))
                 continue
             local = theta[base + s.start : base + s.stop]
             for a in np.flatnonzero(local == 0.0):
@@ -103,7 +101,9 @@ def null_directions(objective: GaussianObjective, theta: Array) -> list[NullDire
                 weights = np.linalg.svd(P)[0][:, : int(np.linalg.matrix_rank(P))]
                 score = float(np.sum(Q * P)) / max(float(np.trace(P)), 1.0)
                 found.append(
-                    NullDirection(t, start, stop, weights.reshape(q, -1), (base + s.start + a,), score)
+                    NullDirection(
+                        t, start, stop, weights.reshape(q, -1), (base + s.start + a,), score
+                    )
                 )
     return found
 

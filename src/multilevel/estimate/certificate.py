@@ -34,7 +34,7 @@ class Account:
 def _name(weights: dict[str, float]) -> str:
     """A combination in words: ``(Intercept) + 0.31 ses``."""
     top = max(weights.values(), key=abs)
-    parts = []
+    parts: list[str] = []
     for name, weight in weights.items():
         ratio = weight / top
         if abs(ratio) < 1e-3:

@@ -34,12 +34,14 @@ class EnginePlan:
     sentence : the reason, with the predicted costs of the alternatives.
     seconds : predicted seconds per evaluation with gradient.
     make : cross-products in, engine out.
+    order : order of the largest dense matrix that is factorised (for the number of threads).
     """
 
     name: EngineName
     sentence: str
     seconds: float
     make: Callable[[CrossProducts], GaussianEngine]
+    order: int = 0
 
 
 def free_memory() -> float:
@@ -114,10 +116,10 @@ def _dense_cost(cross: CrossProducts) -> _Cost:
 
 def _sparse_cost(cross: CrossProducts) -> _Cost | None:
     """None where the fill would be too large for the sparse factor to be of use."""
-    from multilevel.likelihood.gaussian.sparse import symbolic
+    from multilevel.likelihood.blocks.ordering import symbolic
 
-    plan = symbolic(cross, max_nonzeros=SPARSE_NONZEROS)
-    if plan is None:
+    plan = symbolic(cross, limit=SPARSE_NONZEROS)
+    if not plan.is_within_limit:
         return None
     seconds = 3.0 * plan.predicted_flops / SPARSE_RATE
     return _Cost("sparse", seconds, 40.0 * plan.nnz_factor)
@@ -175,7 +177,12 @@ def choose_engine(cross: CrossProducts, wanted: str | None = None) -> EnginePlan
         f"{best.name} engine: {factors}, crossed, {n_effects} random effects; "
         f"predicted per evaluation: {told}"
     )
-    return EnginePlan(best.name, why, best.seconds, _MAKERS[best.name])
+    return EnginePlan(best.name, why, best.seconds, _MAKERS[best.name], _order(best.name, cross))
+
+
+def _order(name: EngineName, cross: CrossProducts) -> int:
+    """Order of the dense matrix an engine factorises (0 where there is none to speak of)."""
+    return sum(J * q for J, q in cross.sizes[1:]) if name == "dense" else 0
 
 
 def _forced(cross: CrossProducts, wanted: str) -> EnginePlan:
@@ -200,7 +207,9 @@ def _forced(cross: CrossProducts, wanted: str) -> EnginePlan:
             f"{cross.n_blocks}",
             "leave engine out to have it chosen",
         )
-    return EnginePlan(name, f"{name} engine: asked for", _seconds(name, cross), _MAKERS[name])
+    return EnginePlan(
+        name, f"{name} engine: asked for", _seconds(name, cross), _MAKERS[name], _order(name, cross)
+    )
 
 
 def _seconds(name: EngineName, cross: CrossProducts) -> float:

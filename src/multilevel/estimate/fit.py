@@ -16,6 +16,7 @@ from multilevel.estimate.prepare import Prepared
 from multilevel.estimate.records import Certificate, Fit
 from multilevel.estimate.start import em_step, moment_start
 from multilevel.estimate.trust_region import Path, minimise, newton_decrement
+from multilevel.likelihood.blocks.threads import blas_threads
 from multilevel.likelihood.gaussian.objective import GaussianObjective
 
 Array = NDArray[np.float64]
@@ -41,9 +42,7 @@ class Solution:
 class _Solver:
     """One run from start values to a certified optimum."""
 
-    def __init__(
-        self, prepared: Prepared, max_iterations: int, progress: Progress | None
-    ) -> None:
+    def __init__(self, prepared: Prepared, max_iterations: int, progress: Progress | None) -> None:
         self.prepared = prepared
         self.objective = prepared.objective()
         self.max_iterations, self.progress = max_iterations, progress
@@ -62,7 +61,8 @@ class _Solver:
         return float(getattr(self.engine, "logdet_error", 0.0))
 
     def derivatives(self, theta: Array) -> tuple[Array, Array]:
-        """Gradient and curvature at the point last set."""
+        """Gradient and curvature at ``theta``, where the objective was last set."""
+        self.objective.ensure(theta)
         gradient = self.objective.gradient()
         if self.single:
             return gradient, self.objective.exact_hessian()
@@ -135,13 +135,9 @@ class _Solver:
             return path, False
         value = self.objective.value(snapped)
         if value <= path.value + max(1e-8, 1e-13 * abs(path.value)) + 3.0 * self.noise():
-            gradient, H = (
-                self.differenced(snapped) if self.refine else self.derivatives(snapped)
-            )
+            gradient, H = self.differenced(snapped) if self.refine else self.derivatives(snapped)
             decrement = newton_decrement(gradient, H)
-            path = Path(
-                snapped, value, gradient, H, decrement, 0, path.converged, path.reason, []
-            )
+            path = Path(snapped, value, gradient, H, decrement, 0, path.converged, path.reason, [])
             return path, True
         self.objective.value(path.theta)
         return path, False
@@ -210,9 +206,10 @@ def solve(
     LikelihoodError : the likelihood cannot be evaluated (saturated model, dependent columns).
     """
     began = time.perf_counter()
-    solution = optimise(
-        prepared, theta_start=theta_start, max_iterations=max_iterations, progress=progress
-    )
+    with blas_threads(prepared.engine_plan.order):
+        solution = optimise(
+            prepared, theta_start=theta_start, max_iterations=max_iterations, progress=progress
+        )
     fit = in_user_units(prepared, solution)
     fit.seconds["estimation"] = time.perf_counter() - began
     return fit

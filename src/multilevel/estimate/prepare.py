@@ -15,6 +15,7 @@ from multilevel.likelihood.blocks.accumulate import accumulate
 from multilevel.likelihood.blocks.accumulate import with_response as new_response
 from multilevel.likelihood.blocks.cross_products import CrossProducts
 from multilevel.likelihood.blocks.scaling import Scaling, response_column, scaling_of
+from multilevel.likelihood.blocks.threads import blas_threads
 from multilevel.likelihood.gaussian.objective import GaussianObjective
 from multilevel.model.specification import Method
 
@@ -72,8 +73,9 @@ def prepare(
         )
     if report is not None:
         report("forming cross-products")
-    scaling = scaling_of(design)
-    cross = accumulate(design, scaling)
+    with blas_threads(0):
+        scaling = scaling_of(design)
+        cross = accumulate(design, scaling)
     plan = choose_engine(cross, engine)
     return Prepared(design, cross, scaling, plan, method)
 

@@ -79,12 +79,8 @@ def test_engines_equal_brute_force(kind, factor_kind, weighted):
 def test_gradient_equals_differences_for_every_structure(kind, structure, reml):
     rows = random_rows(kind, 5, weighted=True)
     cp = cross_products(rows)
-    maps = [
-        factor_map(((q, structure if q > 1 else "unstructured"),)) for _, q in cp.sizes
-    ]
-    objective = GaussianObjective(
-        SmallEngine(cp), maps, cp.n, cp.n_fixed, reml, cp.sum_log_weights
-    )
+    maps = [factor_map(((q, structure if q > 1 else "unstructured"),)) for _, q in cp.sizes]
+    objective = GaussianObjective(SmallEngine(cp), maps, cp.n, cp.n_fixed, reml, cp.sum_log_weights)
     theta = np.random.default_rng(1).uniform(0.3, 1.2, objective.n_parameters)
     objective.set(theta)
     gradient = objective.gradient()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import scipy.linalg as sl
@@ -86,7 +87,7 @@ class DenseCoreEngine:
         )
         self._Bt = csr_array(self._B.T)
         starts = np.concatenate([[0], np.cumsum([k * q for k, q in cross.sizes[1:]])])
-        self._slices = [slice(int(a), int(b)) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        self._slices = [slice(int(a), int(b)) for a, b in pairwise(starts)]
         self._bounds = self._balanced_columns()
         self.n_evaluations = 0
         self.T: Array = cross.total
@@ -143,9 +144,7 @@ class DenseCoreEngine:
         self.n_evaluations += 1
 
     def _scatter(self, U: Array) -> None:
-        parts = [
-            (int(a), int(b)) for a, b in zip(self._bounds[:-1], self._bounds[1:], strict=True)
-        ]
+        parts = [(int(a), int(b)) for a, b in pairwise(self._bounds)]
 
         def run(part: tuple[int, int]) -> None:
             kernels.subtract_leaf_products(
@@ -194,17 +193,21 @@ class DenseCoreEngine:
             raise LikelihoodError("The core solve must succeed.", f"LAPACK info {info}", "")
         return self._times_core(np.ascontiguousarray(inner))
 
+    def _leaf_times(self, X: Array) -> Array:
+        """``Z_leaf'Z_core X``: (J q0, k)."""
+        return np.asarray(self._Bt @ X)
+
     def _core_times(self, X: Array) -> Array:
         """``C X = A_22 X - B N_0 (B'X)`` without the dense Schur complement."""
         J, k = self.cross_products.sizes[0][0], X.shape[1]
-        inner = self._N0 @ (self._Bt @ X).reshape(J, self.q0, k)
+        inner = self._N0 @ self._leaf_times(X).reshape(J, self.q0, k)
         return np.asarray(self._A22 @ X - self._B @ inner.reshape(-1, k))
 
     def _eliminate(self, leaf: Array, core: Array) -> tuple[Array, Array]:
         """``Z'V^-1 f`` from ``Z'f``: leaf (J, q0, k), core (n2, k) with the leaf eliminated."""
         J, k = leaf.shape[0], leaf.shape[2]
         v = self._core_solve(core)
-        left = leaf - (self._Bt @ v).reshape(J, self.q0, k)
+        left = leaf - self._leaf_times(v).reshape(J, self.q0, k)
         A0 = self.cross_products.own[0]
         return left - A0 @ (self._N0 @ left), core - self._core_times(v)
 
@@ -226,7 +229,7 @@ class DenseCoreEngine:
         J = self.cross_products.sizes[0][0]
         leaf_c = coefficients[0]
         core_c = np.concatenate([c.reshape(-1, k) for c in coefficients[1:]])
-        leaf = self.cross_products.own[0] @ leaf_c + (self._Bt @ core_c).reshape(J, self.q0, k)
+        leaf = self.cross_products.own[0] @ leaf_c + self._leaf_times(core_c).reshape(J, self.q0, k)
         core = self._B @ leaf_c.reshape(-1, k) + self._A22 @ core_c
         core = core - self._B @ (self._N0 @ leaf).reshape(-1, k)
         H0, H2 = self._eliminate(leaf, core)

@@ -54,9 +54,7 @@ class NestedEngine:
         K = cross.n_blocks
         work = max(J * (q + self.m) for J, q in cross.sizes)
         self.compiled = work > COMPILED_FROM if compiled is None else compiled
-        self._parents = [
-            {t: self._ancestor(k, t) for t in range(k + 1, K)} for k in range(K)
-        ]
+        self._parents = [{t: self._ancestor(k, t) for t in range(k + 1, K)} for k in range(K)]
         self._right0 = [
             np.ascontiguousarray(
                 np.concatenate(

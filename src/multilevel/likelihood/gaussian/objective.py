@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,27 @@ class Profile:
     R: Array
 
 
+def _outer_by_level(Y: Array) -> Array:
+    """``Y_j Y_j'`` (J, q, q) from Y (J, q, p); a loop over the few columns beats batches."""
+    J, q, _ = Y.shape
+    out = np.empty((J, q, q))
+    for a in range(q):
+        for b in range(a + 1):
+            out[:, a, b] = np.einsum("jp,jp->j", Y[:, a], Y[:, b])
+            out[:, b, a] = out[:, a, b]
+    return out
+
+
+def _sum_outer(Y: Array) -> Array:
+    """``sum_j Y_j Y_j'`` (q, q) from Y (J, q, p)."""
+    q = Y.shape[1]
+    out = np.empty((q, q))
+    for a in range(q):
+        for b in range(a + 1):
+            out[a, b] = out[b, a] = np.einsum("jp,jp->", Y[:, a], Y[:, b])
+    return out
+
+
 class GaussianObjective:
     """Criterion of one design under ML or REML as a function of theta."""
 
@@ -59,12 +81,13 @@ class GaussianObjective:
         self.sum_log_weights = sum_log_weights
         sizes = [f.n_parameters for f in self.maps]
         ends = np.cumsum([0, *sizes])
-        self.slices = [slice(int(a), int(b)) for a, b in zip(ends[:-1], ends[1:], strict=True)]
+        self.slices = [slice(int(a), int(b)) for a, b in pairwise(ends)]
         self.n_parameters = int(ends[-1])
         self.factors: list[Array] = []
         self.profile: Profile | None = None
+        self._theta: Array | None = None
         self._scores: list[Array] | None = None
-        self._g: list[Array] | None = None
+        self._projected: list[tuple[Array, Array]] | None = None
 
     # -- value ---------------------------------------------------------------------------------
 
@@ -72,9 +95,15 @@ class GaussianObjective:
         """Factorise at ``theta`` (r,) and profile out beta and sigma2."""
         self.factors = [f.factor(theta[s]) for f, s in zip(self.maps, self.slices, strict=True)]
         self.engine.factorise(self.factors)
-        self._scores = self._g = None
+        self._scores = self._projected = self._theta = None
         self.profile = self._profile()
+        self._theta = np.array(theta)
         return self.profile
+
+    def ensure(self, theta: Array) -> None:
+        """Set ``theta`` unless it is what was last set."""
+        if self._theta is None or not np.array_equal(theta, self._theta):
+            self.set(theta)
 
     def value(self, theta: Array) -> float:
         """The criterion at ``theta``."""
@@ -83,14 +112,14 @@ class GaussianObjective:
     def _profile(self) -> Profile:
         T, p, nu = self.engine.T, self.p, self.nu
         try:
-            R = np.linalg.cholesky(T[:p, :p]).T if p else np.zeros((0, 0))
+            R: Array = np.asarray(np.linalg.cholesky(T[:p, :p]).T)
         except np.linalg.LinAlgError as error:
             raise LikelihoodError(
                 "The fixed-effect columns must be linearly independent.",
                 "X'V^-1X is not positive definite",
                 "drop a fixed effect that repeats others",
             ) from error
-        z = np.linalg.solve(R.T, T[:p, p]) if p else np.zeros(0)
+        z = np.linalg.solve(R.T, T[:p, p])
         r2 = float(T[p, p] - z @ z)
         if not r2 > SATURATED * self.n:
             raise LikelihoodError(
@@ -99,7 +128,7 @@ class GaussianObjective:
                 "the model reproduces the data exactly",
                 "use fewer effects: there is nothing left to estimate a variance from",
             )
-        beta = np.linalg.solve(R, z) if p else np.zeros(0)
+        beta = np.linalg.solve(R, z)
         d = self.engine.logdet - self.sum_log_weights
         d += nu * (1.0 + np.log(2.0 * np.pi * r2 / nu))
         if self.reml and p:
@@ -117,12 +146,28 @@ class GaussianObjective:
 
     # -- first derivatives ---------------------------------------------------------------------
 
+    def projections(self) -> list[tuple[Array, Array]]:
+        """Per block ``(Y, g)``: ``H_X R^-1`` (J_t, q_t, p) and ``Z_t'V^-1(y - X beta)`` (J_t, q_t).
+
+        Both come from one product ``H [R^-1, -beta; 0, 1]``.
+        """
+        if self._projected is None:
+            profile, p = self._profiled(), self.p
+            right = np.zeros((p + 1, p + 1))
+            if p:
+                right[:p, :p] = np.linalg.solve(profile.R, np.eye(p))
+            right[:, p] = np.append(-profile.beta, 1.0)
+            self._projected = []
+            for t in range(len(self.maps)):
+                H = self.engine.cross(t)
+                J, q = H.shape[0], H.shape[1]
+                product = (H.reshape(J * q, p + 1) @ right).reshape(J, q, p + 1)
+                self._projected.append((product[:, :, :p], np.ascontiguousarray(product[:, :, p])))
+        return self._projected
+
     def residual_scores(self) -> list[Array]:
         """``g_t = Z_t'V^-1(y - X beta)`` by level: (J_t, q_t) per block."""
-        if self._g is None:
-            b = np.append(-self._profiled().beta, 1.0)
-            self._g = [self.engine.cross(t) @ b for t in range(len(self.maps))]
-        return self._g
+        return [g for _, g in self.projections()]
 
     def scores(self) -> list[Array]:
         """``Q_t = dd/dPsi_t`` (q_t, q_t) per block."""
@@ -133,16 +178,9 @@ class GaussianObjective:
             for t in range(len(self.maps)):
                 Q = self.engine.information_sum(t) - g[t].T @ g[t] / profile.sigma2
                 if self.reml and self.p:
-                    Y = self._whitened(t)
-                    Q = Q - np.tensordot(Y, Y, axes=([0, 2], [0, 2]))
+                    Q = Q - _sum_outer(self.projections()[t][0])
                 self._scores.append((Q + Q.T) / 2.0)
         return self._scores
-
-    def _whitened(self, t: int) -> Array:
-        """``H_X R^-1`` by level: (J_t, q_t, p)."""
-        H = self.engine.cross(t)[:, :, : self.p]
-        inverse = np.linalg.solve(self._profiled().R, np.eye(self.p))
-        return np.asarray(H @ inverse)
 
     def directions(self) -> list[Array]:
         """``D_a = dPsi/dtheta_a`` per block: (r_t, q_t, q_t)."""
@@ -186,7 +224,7 @@ class GaussianObjective:
             Y = np.linalg.solve(profile.R.T, FX.T)
             FF -= Y.T @ Y
         H = (FF - np.outer(Fe, Fe) / profile.r2) / profile.sigma2
-        return (H + H.T) / 2.0 + self.second_order_term()
+        return np.asarray((H + H.T) / 2.0 + self.second_order_term())
 
     def working_coefficients(self) -> list[Array]:
         """Coefficients of the working columns ``Z_t D_a g_t``: (J_t, q_t, r) per block."""
@@ -220,7 +258,7 @@ class GaussianObjective:
         GG = (flat.T @ flat).reshape(q, q, q, q)
         gg = (g[:, :, None] * g[:, None, :]).reshape(J, q * q)
         gG = (gg.T @ flat).reshape(q, q, q, q)
-        Y = self._whitened(0) if p else np.zeros((J, q, 0))
+        Y = self.projections()[0][0]
         h = (Y.reshape(J, q * p).T @ g).reshape(q, p, q)
         gamma = np.einsum("ab,rab->r", g.T @ g, D)
         hD = np.einsum("apb,rab->rp", h, D)
@@ -232,7 +270,7 @@ class GaussianObjective:
             - np.outer(gamma, gamma) / profile.r2**2
         )
         if self.reml and p:
-            YY = Y @ Y.transpose(0, 2, 1)
+            YY = _outer_by_level(Y)
             mixed = (YY.reshape(J, q * q).T @ flat).reshape(q, q, q, q)
             part = np.einsum("abcd,xbc,yda->xy", mixed, D, D, optimize=True)
             H += part + part.T
@@ -241,7 +279,7 @@ class GaussianObjective:
             PD = np.einsum("apbq,xab->xpq", P, D, optimize=True).reshape(r, -1)
             PDt = np.einsum("apbq,xab->xqp", P, D, optimize=True).reshape(r, -1)
             H -= PD @ PDt.T
-        return (H + H.T) / 2.0 + self.second_order_term()
+        return np.asarray((H + H.T) / 2.0 + self.second_order_term())
 
     def differenced_hessian(self, theta: Array, step: float = 1e-5) -> Array:
         """Central differences of the gradient (2r factorisations); leaves ``theta`` set."""

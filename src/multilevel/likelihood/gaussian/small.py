@@ -10,6 +10,7 @@ Source: Bates et al. 2015, JSS 67:1, section 3 (dense here).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,7 @@ class SmallEngine:
         self.cross_products = cross
         self.A, self.S = dense_gram(cross)
         starts = np.concatenate([[0], np.cumsum([J * q for J, q in cross.sizes])])
-        self._slices = [slice(int(a), int(b)) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        self._slices = [slice(int(a), int(b)) for a, b in pairwise(starts)]
         self.n_evaluations = 0
         self.T: Array = cross.total
         self.logdet = 0.0
@@ -59,9 +60,7 @@ class SmallEngine:
     def _times_factor(self, X: Array, factors: Sequence[Array]) -> Array:
         """``X L`` with L block-diagonal over all levels."""
         out = np.empty_like(X)
-        for where, (J, q), L in zip(
-            self._slices, self.cross_products.sizes, factors, strict=True
-        ):
+        for where, (J, q), L in zip(self._slices, self.cross_products.sizes, factors, strict=True):
             out[:, where] = (X[:, where].reshape(-1, J, q) @ L).reshape(X.shape[0], -1)
         return out
 

@@ -1,4 +1,4 @@
-r"""Random-effect covariance structures: linear maps ``theta -> Lambda`` with ``Psi = Lambda Lambda'``.
+r"""Random-effect covariance structures: linear maps ``theta -> Lambda``, ``Psi = Lambda Lambda'``.
 
 All structures here are linear in ``theta``, so the objective is smooth and even across the
 boundary of the parameter space and a singular optimum is reached exactly (see docs, numerics).
@@ -148,6 +148,6 @@ def lower_factor(Psi: Array) -> Array:
     """
     values, vectors = np.linalg.eigh((Psi + Psi.T) / 2.0)
     root = (vectors * np.sqrt(np.maximum(values, 0.0))).T
-    R = np.linalg.qr(root, mode="r")
+    R: Array = np.linalg.qr(root)[1]
     signs = np.where(np.diag(R) < 0.0, -1.0, 1.0)
     return np.asarray(np.tril((R * signs[:, None]).T))

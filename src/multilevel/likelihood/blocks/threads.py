@@ -1,0 +1,40 @@
+"""How many threads linear algebra may use: few for small matrices, free cores for large ones.
+
+Two threads of a spinning BLAS on a busy core can make a Cholesky factor 30 times slower, so small
+matrices get one thread, and large ones as many as the machine has idle cores.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+
+import scipy.linalg  # loads SciPy's own BLAS before it is looked up  # noqa: F401
+from threadpoolctl import ThreadpoolController
+
+LARGE_ORDER = 1000  # order of a dense matrix from which more than one thread pays
+
+
+@lru_cache(maxsize=1)
+def _controller() -> ThreadpoolController:
+    """The BLAS libraries of NumPy and of SciPy (each wheel carries its own)."""
+    return ThreadpoolController().select(user_api="blas")
+
+
+def idle_cores() -> int:
+    """Cores that are not busy now, at least one."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    cores = cores or 1
+    if not hasattr(os, "getloadavg"):
+        return cores
+    return max(1, cores - round(max(0.0, os.getloadavg()[0] - 0.6)))
+
+
+@contextmanager
+def blas_threads(order: int) -> Iterator[int]:
+    """Limit BLAS inside the block to what suits dense matrices of this order; yields the limit."""
+    wanted = idle_cores() if order >= LARGE_ORDER else 1
+    with _controller().limit(limits=wanted):
+        yield wanted
