@@ -100,14 +100,9 @@ class _Columns(PandasMaterializer):  # type: ignore[misc]
     def _evaluate(self, expr: str, metadata: Any, spec: Any) -> tuple[Any, set[Any]]:
         convert = as_category if expr.partition("(")[0] in CODERS else as_number
         columns = {name: convert(values) for name, values in self.data.items()}
-        with np.errstate(all="ignore"):
-            result = stateful_eval(
-                expr,
-                LayeredMapping(columns, _FUNCTIONS),
-                {expr: metadata},
-                spec.transform_state,
-                spec,
-            )
+        result = stateful_eval(
+            expr, LayeredMapping(columns, _FUNCTIONS), {expr: metadata}, spec.transform_state, spec
+        )
         return result, set()
 
     @override
@@ -237,7 +232,9 @@ def _materialise(
     display = dict(compiled.display)
     materialiser = _Columns(dict(columns), display=display, rows=rows, n=n)
     try:
-        return materialiser.get_model_matrix(spec)
+        # log(0) and its products are refused by name afterwards
+        with np.errstate(all="ignore"):
+            return materialiser.get_model_matrix(spec)
     except _EVALUATION as error:
         raise _evaluation_error(display, error) from error
 

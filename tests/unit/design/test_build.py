@@ -225,6 +225,7 @@ def test_row_order_permutes_the_design(order):
         ("y ~ x", {"y": 3.0}, "vary"),
         ("y ~ log(x)", {}, "rows"),
         ("y ~ log(s)", {}, r"log\(s\)"),
+        ("y ~ log(z):s", {}, r"log\(z\):s"),
         ("y ~ t", {"t": pd.Timestamp("2020-01-01")}, "dates"),
         ("y ~ s", {"s": "u"}, "at least two categories"),
         ("y ~ C(z)", {"z": 1}, "at least two categories"),
