@@ -80,6 +80,22 @@ def test_rank_deficient_columns_are_dropped_or_refused(file, capsys):
     assert "twice" in capsys.readouterr().err
 
 
+def test_a_singular_fit_counts_as_done_and_is_explained(tmp_path, capsys):
+    # Every school has the same mean, so that no variance is left between schools.
+    rows = [f"{k},{value}" for k in range(12) for value in (1.0, 2.0, 4.0, 5.0)]
+    path = tmp_path / "same.csv"
+    path.write_text("\n".join(["school,y", *rows]), "utf-8")
+    assert main(["fit", str(path), "y ~ 1 + (1 | school)"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert "boundary" in out
+    assert "variance of (Intercept) across school is estimated as exactly zero" in flat(out)
+    assert main(["fit", str(path), "y ~ 1 + (1 | school)", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["status"], found["is_singular"]) == ("singular", True)
+    assert found["random"][0]["variance_or_covariance"] == pytest.approx(0.0, abs=1e-12)
+
+
 def test_a_fit_that_is_not_to_be_trusted_exits_with_1(file, capsys, untrusted):
     assert main(["fit", str(file), FORMULA]) == 1
     out, err = capsys.readouterr()
@@ -95,7 +111,6 @@ def test_a_fit_that_is_not_to_be_trusted_exits_with_1(file, capsys, untrusted):
         ("no_such_file.csv", FORMULA, "no_such_file.csv"),
         (None, "y ~ x + (x | scool)", "school"),
         (None, "y ~ x + (x | school", "^"),
-        (None, "y ~ x", "random"),
     ],
 )
 def test_bad_input_exits_with_2_and_three_parts(file, data, formula, word, capsys):
