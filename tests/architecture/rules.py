@@ -232,11 +232,17 @@ def random_state(module: Module) -> list[str]:
 def silent_rooms(module: Module) -> list[str]:
     if module.rank >= RANKS["infer"] or module.name in PUBLIC_DOORS:
         return []
-    return [
-        module.at(line, f"{target}: rooms below infer/ return what they found, they do not warn")
-        for line, target in targets(module)
-        if target.split(".")[0] in ("warnings", "logging")
+    found = [
+        module.at(node, f"{dotted(node.func)}: rooms below infer/ return what they found")
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.Call) and dotted(node.func).rsplit(".", 1)[-1] == "warn"
     ]
+    found += [
+        module.at(line, "logging: rooms below infer/ return what they found")
+        for line, target in targets(module)
+        if target.split(".")[0] == "logging"
+    ]
+    return found
 
 
 def unfinished(module: Module) -> list[str]:

@@ -43,7 +43,7 @@ BAD = {
     "docstrings": ("multilevel.model.a", '"""Doc."""\ndef f():\n    return 1\n'),
     "ignored_arguments": ("multilevel.model.a", "def f(x, *, y=1):\n    return x\n"),
     "random_state": ("multilevel.simulate.a", "import numpy as np\nnp.random.default_rng()\n"),
-    "silent_rooms": ("multilevel.estimate.a", "def f():\n    import warnings\n"),
+    "silent_rooms": ("multilevel.estimate.a", "import warnings\nwarnings.warn('x')\n"),
     "unfinished": ("multilevel.model.a", "x = 1  # TO" + "DO later\n"),
 }
 
