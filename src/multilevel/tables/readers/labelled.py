@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pyreadstat
 
+from multilevel.errors import TableError
 from multilevel.tables.columns import plain_series
 from multilevel.tables.readers.content import (
     Content,
@@ -31,6 +32,8 @@ _READERS: dict[str, tuple[str, Callable[..., Any]]] = {
 }
 _WITH_RANGES = (".sav", ".zsav")  # user-missing codes are declared as ranges of valid numbers
 _WITH_LETTERS = (".dta", ".sas7bdat")  # user-missing codes are letters (.a, .b, ...)
+# A cell takes a byte at least, unless the whole file is compressed; bounds on the ratio of that.
+_CELLS_PER_BYTE = {".zsav": 2000, ".sas7bdat": 1000}
 _FAILURES = (
     pyreadstat.ReadstatError,
     pyreadstat.PyreadstatError,
@@ -51,9 +54,11 @@ def read_labelled(path: Path, options: ReadOptions) -> Content:
     if options.encoding is not None:
         asked["encoding"] = options.encoding
     try:
-        names = [*reader(str(path), metadataonly=True, **asked)[1].column_names]
+        head = reader(str(path), metadataonly=True, **asked)[1]
     except _FAILURES as error:
         raise unreadable(path, what, error) from error
+    names = [*head.column_names]
+    _check_size(path, what, head.number_rows, len(names))
     check_unique(names, path)
     wanted = wanted_columns(options, names, path)
     if wanted is not None:
@@ -89,6 +94,21 @@ def read_labelled(path: Path, options: ReadOptions) -> Content:
     }
     present = {name: known for name, known in labels.items() if known and name in frame.columns}
     return Content(frame, texts, present, tuple(notes))
+
+
+def _check_size(path: Path, what: str, n_rows: int | None, n_columns: int) -> None:
+    """Raise where a damaged header tells of more cells than the file can hold.
+
+    The reader would ask for their memory before it looks at the first row.
+    """
+    most = path.stat().st_size * _CELLS_PER_BYTE.get(path.suffix.lower(), 1)
+    if n_rows is not None and n_rows * n_columns > most:
+        raise TableError(
+            f"The file must be a readable {what}.",
+            f"{path}: its header tells of {n_rows} rows of {n_columns} columns, "
+            f"more than {path.stat().st_size} bytes can hold",
+            "the file is damaged; get it again from its source",
+        )
 
 
 def _value_labels(meta: Any) -> ValueLabels:
