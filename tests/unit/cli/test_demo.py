@@ -8,6 +8,7 @@ import pytest
 import multilevel
 from multilevel.cli import demo, warmup
 from multilevel.cli.main import main
+from multilevel.estimate.choose import ENGINES
 
 
 @pytest.fixture(scope="module")
@@ -74,5 +75,9 @@ def test_the_command_prints_all_pages(capsys):
 def test_warmup_fits_every_kind(capsys):
     assert main(["warmup"]) == 0
     out = capsys.readouterr().out
-    for kind, _ in warmup._KINDS:
+    for kind, _, _ in warmup._KINDS:
         assert re.search(rf"{kind} +\d+\.\d\d s", out)
+
+
+def test_warmup_covers_every_compiled_engine_but_the_iterative_one():
+    assert {engine for _, _, engine in warmup._KINDS} == set(ENGINES) - {"small", "iterative"}
