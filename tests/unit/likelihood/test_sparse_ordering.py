@@ -86,7 +86,7 @@ def test_the_reduced_graph_is_what_elimination_leaves():
 
 def test_a_good_order_beats_shuffled_labels():
     """Schools on a ring: the natural order is no good once their labels are shuffled."""
-    products = movers(3000, 600, 0.15, 0, shuffled=True)
+    products = movers(6000, 1200, 0.3, 0, shuffled=True)
     plan = symbolic(products)
     graph = level_graph(products)
     natural = ordering._analyse(graph, np.arange(graph.n_nodes), "natural", 0, 10**9)
