@@ -41,9 +41,6 @@ ALLOWED_ROOMS = {
     "starlette": ("studio",),
 }
 
-#: Low rooms whose functions users call directly; they may warn, as every public door may.
-PUBLIC_DOORS = ("multilevel.tables.read", "multilevel.tables.reshape")
-
 #: ``multilevel.fit`` counts as an import of its home.
 PUBLIC_HOMES = {f"multilevel.{name}": home for name, home in multilevel._HOME.items()}
 
@@ -230,7 +227,7 @@ def random_state(module: Module) -> list[str]:
 
 
 def silent_rooms(module: Module) -> list[str]:
-    if module.rank >= RANKS["infer"] or module.name in PUBLIC_DOORS:
+    if module.rank >= RANKS["infer"]:
         return []
     found = [
         module.at(node, f"{dotted(node.func)}: rooms below infer/ return what they found")
