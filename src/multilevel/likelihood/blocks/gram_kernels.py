@@ -15,7 +15,7 @@ KERNEL_VERSION = 1  # raise when a helper changes: cached callers are not recomp
 def add_outer_by_code(
     codes: NDArray[np.int32], left: NDArray[Any], right: NDArray[Any], out: NDArray[Any]
 ) -> None:
-    """``out[codes[r]] += left[r] (x) right[r]`` for every row; runs of equal codes are summed first.
+    """``out[codes[r]] += left[r] (x) right[r]`` by row; equal codes in a run are summed first.
 
     Shapes: codes (n,), left (n, a), right (n, b), out (J, a, b).
     """

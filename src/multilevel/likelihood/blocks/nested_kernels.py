@@ -16,6 +16,28 @@ KERNEL_VERSION = 1
 
 
 @numba.njit(cache=True, error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
+def cholesky_in_place(M: NDArray[Any]) -> float:
+    """Lower Cholesky factor of a small matrix (lower triangle); returns the log-determinant.
+
+    NaN where a pivot is not positive.
+    """
+    log_det = 0.0
+    for a in range(M.shape[0]):
+        for b in range(a + 1):
+            s = M[a, b]
+            for c in range(b):
+                s -= M[a, c] * M[b, c]
+            if a == b:
+                if not s > 0.0:
+                    return np.nan
+                M[a, a] = np.sqrt(s)
+                log_det += np.log(s)
+            else:
+                M[a, b] = s / M[b, b]
+    return log_det
+
+
+@numba.njit(cache=True, error_model="numpy", nogil=True)  # type: ignore[untyped-decorator]
 def eliminate_units(
     A: NDArray[Any],
     right: NDArray[Any],
@@ -50,18 +72,10 @@ def eliminate_units(
                 for c in range(q):
                     s += factor[c, a] * AL[c, b]
                 M[a, b] = s
-        for a in range(q):
-            for b in range(a + 1):
-                s = M[a, b]
-                for c in range(b):
-                    s -= M[a, c] * M[b, c]
-                if a == b:
-                    if not s > 0.0:
-                        return np.nan
-                    M[a, a] = np.sqrt(s)
-                    log_det += np.log(s)
-                else:
-                    M[a, b] = s / M[b, b]
+        part = cholesky_in_place(M)
+        if np.isnan(part):
+            return np.nan
+        log_det += part
         for a in range(q):  # C = M^-1 L' R and X = M^-1 L'
             for k in range(m):
                 s = 0.0

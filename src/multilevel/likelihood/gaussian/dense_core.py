@@ -31,7 +31,7 @@ SINGULAR = 1e-3  # ratio of singular values of a factor below which I - M^-1 los
 
 
 def leaf_rows(cross: CrossProducts) -> tuple[NDArray[np.int64], NDArray[np.int32], Array]:
-    """``Z_core'Z_leaf`` by leaf level: row pointers, core columns (ascending), values (nnz, q_0)."""
+    """``Z_core'Z_leaf`` by leaf level: pointers, core columns (ascending), values (nnz, q_0)."""
     J, q0 = cross.sizes[0]
     starts = np.concatenate([[0], np.cumsum([k * q for k, q in cross.sizes[1:]])])
     level, column, value = [], [], []
@@ -281,7 +281,7 @@ class DenseCoreEngine:
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(run, range(self.threads)))
         P = np.eye(self.q0) - A @ N
-        return A - A @ N @ A - P @ forms @ P.transpose(0, 2, 1)
+        return np.asarray(A - A @ N @ A - P @ forms @ P.transpose(0, 2, 1))
 
     def _scaled_values(self, out: Array) -> Array:
         """Core rows of every leaf panel times ``L_2'`` (levels of one block are complete)."""
