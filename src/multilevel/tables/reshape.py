@@ -337,7 +337,9 @@ def _drop_notes(is_known: NDArray[np.bool_]) -> tuple[str, ...]:
     """Say how many rows, and persons, are left out; ``is_known`` is persons x occasions."""
     n_empty = int((~is_known).sum())
     n_persons = int((~is_known.any(axis=1)).sum())
-    told = [f"to_long left out {n_empty} rows without any outcome"]
+    rows = "1 row" if n_empty == 1 else f"{n_empty} rows"
+    told = [f"to_long left out {rows} without any outcome"]
     if n_persons:
-        told.append(f"{n_persons} persons have no outcome at all, and so no row")
+        persons = "1 person has" if n_persons == 1 else f"{n_persons} persons have"
+        told.append(f"{persons} no outcome at all, and so no row")
     return tuple(told)

@@ -50,7 +50,7 @@ def test_a_row_stays_if_one_of_several_outcomes_is_there():
 def test_persons_without_any_outcome_are_told():
     long = to_long({"id": [1, 2], "y1": [1.0, None], "y2": [2.0, None]}, id="id", columns="y")
     assert long.column("id").tolist() == [1, 1]
-    assert long.notes[1] == "1 persons have no outcome at all, and so no row"
+    assert long.notes[1] == "1 person has no outcome at all, and so no row"
 
 
 def test_stubs_take_their_times_from_the_names():

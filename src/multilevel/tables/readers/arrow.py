@@ -19,17 +19,25 @@ from multilevel.tables.readers.content import (
     wanted_columns,
 )
 
-_FAILURES = (pa.lib.ArrowException, OSError, ValueError, KeyError, TypeError, OverflowError)
+_FAILURES = (
+    pa.lib.ArrowException,
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    OverflowError,
+    MemoryError,
+)
 
 
 def read_parquet(path: Path, options: ReadOptions) -> Content:
     """Read a parquet file; see `multilevel.read`."""
     try:
-        schema = pyarrow.parquet.read_schema(path)
+        names = list(pyarrow.parquet.read_schema(path).names)
     except _FAILURES as error:
         raise unreadable(path, "parquet file", error) from error
-    check_unique(schema.names, path)
-    wanted = wanted_columns(options, schema.names, path)
+    check_unique(names, path)
+    wanted = wanted_columns(options, names, path)
     try:
         # One file, not a data set: folders named like "a=1" must not become columns.
         return _content(pyarrow.parquet.ParquetFile(path).read(columns=wanted))
@@ -41,10 +49,11 @@ def read_feather(path: Path, options: ReadOptions) -> Content:
     """Read a feather (Arrow) file, or an Arrow stream; see `multilevel.read`."""
     try:
         table = _arrow_table(path)
+        names = list(table.column_names)  # damaged names fail here, not on reading
     except _FAILURES as error:
         raise unreadable(path, "feather (Arrow) file", error) from error
-    check_unique(table.column_names, path)
-    wanted = wanted_columns(options, table.column_names, path)
+    check_unique(names, path)
+    wanted = wanted_columns(options, names, path)
     try:
         return _content(table if wanted is None else table.select(wanted))
     except _FAILURES as error:

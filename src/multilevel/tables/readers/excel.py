@@ -35,6 +35,7 @@ _FAILURES = (
     AttributeError,
     NotImplementedError,
     OverflowError,
+    MemoryError,
 )
 
 

@@ -27,7 +27,15 @@ from multilevel.tables.readers.content import (
 # Stata and SAS write a lone point for a missing value; pandas knows the other usual marks.
 _MISSING_MARKS = (".",)
 _DELIMITERS = (",", ";", "\t")
-_FAILURES = (pd.errors.ParserError, ValueError, OSError, EOFError, zlib.error, csv.Error)
+_FAILURES = (
+    pd.errors.ParserError,
+    ValueError,
+    OSError,
+    EOFError,
+    zlib.error,
+    csv.Error,
+    MemoryError,
+)
 
 
 def read_text(path: Path, options: ReadOptions) -> Content:
