@@ -327,3 +327,22 @@ def test_a_gzipped_file_cut_short(tmp_path):
     whole = gzip.compress(b"a,b\n" + b"1,2\n" * 1000)
     with pytest.raises(TableError, match="readable"):
         read(text_file(tmp_path, whole[: len(whole) // 2], "data.csv.gz"))
+
+
+def test_a_header_that_tells_of_more_rows_than_the_file_can_hold(tmp_path):
+    path = tmp_path / "data.dta"
+    WRITERS[".dta"](path)
+    content = path.read_bytes()
+    assert content.count(b"<N>\x03\x00") == 1
+    path.write_bytes(content.replace(b"<N>\x03\x00\x00\x00", b"<N>\x03\x00\x00\x70"))
+    with pytest.raises(TableError, match="more than .* bytes can hold"):
+        read(path)
+
+
+@pytest.mark.parametrize("suffix", [".arrow", ".feather", ".parquet"])
+def test_names_that_are_no_text(suffix, tmp_path):
+    path = tmp_path / f"data{suffix}"
+    WRITERS[suffix](path)
+    path.write_bytes(path.read_bytes().replace(b"name", b"n\xffme"))
+    with pytest.raises(TableError, match="readable"):
+        read(path)
