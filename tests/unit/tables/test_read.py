@@ -335,7 +335,7 @@ def test_a_header_that_tells_of_more_rows_than_the_file_can_hold(tmp_path):
     content = path.read_bytes()
     assert content.count(b"<N>\x03\x00") == 1
     path.write_bytes(content.replace(b"<N>\x03\x00\x00\x00", b"<N>\x03\x00\x00\x70"))
-    with pytest.raises(TableError, match="more than .* bytes can hold"):
+    with pytest.raises(TableError, match=r"more than .* bytes can hold"):
         read(path)
 
 
