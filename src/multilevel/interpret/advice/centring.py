@@ -87,7 +87,7 @@ def _add_mean(name: str, block: RandomBlock) -> str:
 
 
 def _mean_left_out(design: Design, name: str, x: Array, block: RandomBlock) -> list[Advice]:
-    """Mistake 4: a cluster-mean-centred predictor in a model without any cluster-level predictor.
+    """Mistake 4: a cluster-mean-centred predictor where nothing else varies between clusters.
 
     Codes such as -0.5/0.5 and balanced time scores have equal means too; they repeat the same few
     values in every cluster, which deviations from cluster means do not.
@@ -96,7 +96,7 @@ def _mean_left_out(design: Design, name: str, x: Array, block: RandomBlock) -> l
         return []
     for j, other in enumerate(design.names):
         column = design.X[:, j]
-        if other != INTERCEPT and not split(column, block).varies_within:
+        if other not in (INTERCEPT, name) and split(column, block).varies_between:
             return []
     variable = within_variable(name)
     return [

@@ -30,25 +30,40 @@ def about_numbers(design: Design) -> list[Advice]:
                 )
             )
         elif J < RATHER_FEW:
-            out.append(
-                Advice(
-                    "few_clusters",
-                    "note",
-                    f"{block.group} has {J} levels: variances are too small under ML, and tests "
-                    "of fixed effects need small-sample degrees of freedom.",
-                    'fit(..., method="reml") keeps the variances unbiased.',
-                )
-            )
+            out.append(_rather_few(design, block))
         out += _predictors_per_level(design, block)
     return out
 
 
-def _predictors_per_level(design: Design, block: RandomBlock) -> list[Advice]:
-    names = [
+def _rather_few(design: Design, block: RandomBlock) -> Advice:
+    """Between-within degrees of freedom: levels minus effects that vary between them only."""
+    J = block.n_levels
+    if design.model.method == "ml":
+        return Advice(
+            "few_clusters",
+            "note",
+            f"{block.group} has {J} levels: ML estimates its variance too small.",
+            'Write method="reml", which corrects for the estimated fixed effects.',
+        )
+    df = J - len(_cluster_level_names(design, block)) - (INTERCEPT in design.names)
+    return Advice(
+        "few_clusters",
+        "note",
+        f"{block.group} has {J} levels: z tests of effects between them are too liberal.",
+        f"Judge those effects by a t distribution with about {df} degrees of freedom.",
+    )
+
+
+def _cluster_level_names(design: Design, block: RandomBlock) -> list[str]:
+    return [
         name
         for j, name in enumerate(design.names)
         if name != INTERCEPT and not split(design.X[:, j], block).varies_within
     ]
+
+
+def _predictors_per_level(design: Design, block: RandomBlock) -> list[Advice]:
+    names = _cluster_level_names(design, block)
     if not names or len(names) * LEVELS_PER_PREDICTOR <= block.n_levels:
         return []
     return [
