@@ -4,8 +4,8 @@ Vectors come in groups of ``k`` right-hand sides, row-major (rows, k), so that o
 level serves all of them. The *leaf* is eliminated level by level: one pass over its rows gathers
 from the core and scatters back, and no vector of the leaf's length is ever stored.
 
-Layout. ``indptr`` (J_0 + 1,), ``index`` (nnz,) core columns, ``value`` (nnz, q_0): ``Z_core'Z_leaf``
-by leaf level. A core row ``i`` belongs to the level whose rows are
+Layout. ``indptr`` (J_0 + 1,), ``index`` (nnz,) core columns, ``value`` (nnz, q_0):
+``Z_core'Z_leaf`` by leaf level. A core row ``i`` belongs to the level whose rows are
 ``first[i] .. first[i] + width[i] - 1``; block-diagonal matrices over the core are held by rows,
 ``D[i, b] = D[i, first[i] + b]``, padded to the widest block.
 """

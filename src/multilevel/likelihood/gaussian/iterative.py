@@ -43,6 +43,8 @@ from multilevel.likelihood.gaussian.iterative_solver import (
     log_quadrature,
 )
 
+__all__ = ["IterativeCost", "IterativeEngine", "predict_cost"]
+
 Array = NDArray[np.float64]
 WORK_RANGES = 2  # fixed, so that results do not depend on the number of threads
 BATCH = 32  # right-hand sides per solve outside of an evaluation
@@ -66,11 +68,12 @@ class IterativeEngine:
     Parameters
     ----------
     cross : cross-products of at least two factors; block 0 has most levels.
-    rng : source of the probes, used once, here.
     probes : number of Rademacher probes, at least 2.
     tolerance, probe_tolerance : relative residuals at which the columns of W and the probes are
         solved. The error of ``logdet`` is of second order in ``probe_tolerance``.
     max_steps : conjugate-gradient steps before a LikelihoodError.
+    seed : a number, or a generator from which one is drawn, once, here. The default is a fixed
+        number: the same data give the same probes.
     threads : threads over fixed ranges of work; results do not depend on it.
 
     Attributes (beside the contract)
@@ -86,17 +89,17 @@ class IterativeEngine:
         self,
         cross: CrossProducts,
         *,
-        rng: np.random.Generator,
         probes: int = 30,
         tolerance: float = 1e-8,
         probe_tolerance: float = 1e-5,
         max_steps: int = 200,
+        seed: int | np.random.Generator = 1,
         threads: int = 2,
     ) -> None:
         self._start(
             cross,
             crossed_layout(cross, WORK_RANGES),
-            int(rng.integers(2**63 - 1)),
+            seed if isinstance(seed, int) else int(seed.integers(2**63 - 1)),
             probes,
             (tolerance, probe_tolerance, max_steps, threads),
         )

@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,7 +106,7 @@ def crossed_layout(cross: CrossProducts, parts: int) -> CrossedLayout:
         off,
         first,
         width,
-        tuple(slice(int(a), int(b)) for a, b in zip(starts[:-1], starts[1:], strict=True)),
+        tuple(slice(int(a), int(b)) for a, b in pairwise(starts)),
         (0, *(int(c) for c in leaf_cuts), J0),
         (0, *(int(c) for c in core_cuts), len(first)),
     )

@@ -156,7 +156,8 @@ def conjugate_gradients(
     limit = tolerance**2 * squares
     h, residual, first = np.zeros((n, k)), np.empty((n, k)), np.zeros((n, k))
     residual[:] = b
-    alphas, betas = [], []
+    alphas: list[Array] = []
+    betas: list[Array] = []
     steps = np.zeros(k, dtype=np.int64)
     working = squares > limit
     while working.any():
