@@ -79,7 +79,7 @@ class MultilevelFit:
     >>> round(result.residual_variance, 2), round(result.reml_criterion, 2)
     (39.15, 47116.79)
     >>> result.random_effects().head(2)[["group", "level", "term"]].to_numpy().tolist()
-    [['school', 1224, '(Intercept)'], ['school', 1288, '(Intercept)']]
+    [['school', '1224', '(Intercept)'], ['school', '1288', '(Intercept)']]
     """
 
     def __init__(
