@@ -19,9 +19,12 @@ from multilevel.likelihood.gaussian.engine import GaussianEngine
 
 EngineName = Literal["nested", "small", "dense", "sparse", "iterative"]
 ENGINES: tuple[str, ...] = get_args(EngineName)
+PROBE_SEED = 20_261_122  # fixed: the same data give the same fit, models share their noise
 SMALL_LIMIT = 200  # random effects up to which plain NumPy beats everything
 POTRF_RATE, POTRI_RATE, SCATTER_RATE, SPARSE_RATE = 50e9, 60e9, 0.25e9, 0.7e9
 SPARSE_NONZEROS = 60_000_000
+DENSE_SECONDS = 4.0  # per evaluation; above it the iterative engine runs alone
+WARM_ORDER = 1000  # dense orders from which the iterative engine finds the neighbourhood first
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,7 @@ class EnginePlan:
     seconds : predicted seconds per evaluation with gradient.
     make : cross-products in, engine out.
     order : order of the largest dense matrix that is factorised (for the number of threads).
+    warm_start : plan of a cheaper, noisier engine that finds the neighbourhood of the optimum.
     """
 
     name: EngineName
@@ -42,6 +46,7 @@ class EnginePlan:
     seconds: float
     make: Callable[[CrossProducts], GaussianEngine]
     order: int = 0
+    warm_start: EnginePlan | None = None
 
 
 def free_memory() -> float:
@@ -85,7 +90,7 @@ def _make_sparse(cross: CrossProducts) -> GaussianEngine:
 def _make_iterative(cross: CrossProducts) -> GaussianEngine:
     from multilevel.likelihood.gaussian.iterative import IterativeEngine
 
-    return IterativeEngine(cross)
+    return IterativeEngine(cross, rng=np.random.default_rng(PROBE_SEED))
 
 
 _MAKERS: dict[EngineName, Callable[[CrossProducts], GaussianEngine]] = {
@@ -138,7 +143,7 @@ def _crossed_costs(cross: CrossProducts) -> list[_Cost]:
     if dense.seconds > 0.02:
         sparse = _sparse_cost(cross)
         costs += [sparse] if sparse is not None else []
-    if dense.seconds > 5.0 or dense.memory > 0.5 * free_memory():
+    if dense.seconds > DENSE_SECONDS or dense.memory > 0.5 * free_memory():
         costs.append(_iterative_cost(cross))
     return costs
 
@@ -177,7 +182,20 @@ def choose_engine(cross: CrossProducts, wanted: str | None = None) -> EnginePlan
         f"{best.name} engine: {factors}, crossed, {n_effects} random effects; "
         f"predicted per evaluation: {told}"
     )
-    return EnginePlan(best.name, why, best.seconds, _MAKERS[best.name], _order(best.name, cross))
+    return _plan(best.name, why, best.seconds, cross)
+
+
+def _plan(name: EngineName, why: str, seconds: float, cross: CrossProducts) -> EnginePlan:
+    """A plan with its order, and a warm start where one dense evaluation costs more than ten
+    iterative ones."""
+    order, warm = _order(name, cross), None
+    if order >= WARM_ORDER:
+        rough = "iterative engine: finds the neighbourhood of the optimum"
+        warm = EnginePlan(
+            "iterative", rough, _iterative_cost(cross).seconds, _MAKERS["iterative"]
+        )
+        why += "; started by the iterative engine"
+    return EnginePlan(name, why, seconds, _MAKERS[name], order, warm)
 
 
 def _order(name: EngineName, cross: CrossProducts) -> int:
@@ -207,9 +225,7 @@ def _forced(cross: CrossProducts, wanted: str) -> EnginePlan:
             f"{cross.n_blocks}",
             "leave engine out to have it chosen",
         )
-    return EnginePlan(
-        name, f"{name} engine: asked for", _seconds(name, cross), _MAKERS[name], _order(name, cross)
-    )
+    return _plan(name, f"{name} engine: asked for", _seconds(name, cross), cross)
 
 
 def _seconds(name: EngineName, cross: CrossProducts) -> float:

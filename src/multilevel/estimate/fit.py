@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 Progress = Callable[[int, float], None]
 
 TOLERANCE = 1e-9  # Newton decrement, in units of -2 log-likelihood
+VERIFIED_TOLERANCE = 5e-7  # where each evaluation is dear: a step this small is not worth taking
 ESCAPE_GAIN = 1e-7
 DIFFERENCED_BELOW = 2e-3  # seconds per evaluation up to which the Hessian is differenced
 EM_STEPS = 2
@@ -53,6 +54,8 @@ class _Solver:
         self.curvature_kind = "exact" if self.single else "average information"
         self.refine = not self.single and cheap and self.engine.exact
         self.tolerance = 1e-11 if cheap else TOLERANCE
+        if prepared.engine_plan.warm_start is not None:
+            self.tolerance = VERIFIED_TOLERANCE
 
     def noise(self) -> float:
         """Standard error of the criterion."""
@@ -178,6 +181,10 @@ def optimise(
     progress: Progress | None = None,
 ) -> Solution:
     """Find the optimum of a prepared problem in scaled parameters."""
+    warm = prepared.engine_plan.warm_start
+    if theta_start is None and warm is not None:
+        rough = replace(prepared, engine_plan=warm)
+        theta_start = _Solver(rough, max_iterations, progress).run(None).theta
     return _Solver(prepared, max_iterations, progress).run(theta_start)
 
 
@@ -244,6 +251,7 @@ def in_user_units(prepared: Prepared, solution: Solution) -> Fit:
     p, reml = cross.n_fixed, prepared.method == "reml"
     inverse = np.linalg.solve(profile.R, np.eye(p)) if p else np.zeros((0, 0))
     sigma2 = profile.sigma2 * scaling.y_scale**2
+    shift = scaling.criterion_shift(cross.n, p, reml)
     relative, absolute = [], []
     for B, L in zip(scaling.random, solution.objective.factors, strict=True):
         raw = B @ L
@@ -254,7 +262,7 @@ def in_user_units(prepared: Prepared, solution: Solution) -> Fit:
         method=prepared.method,
         n=cross.n,
         n_fixed=p,
-        criterion=profile.criterion + scaling.criterion_shift(cross.n, p, reml),
+        criterion=profile.criterion + shift,
         beta=scaling.beta(profile.beta),
         vcov_beta=scaling.vcov_beta(profile.sigma2 * (inverse @ inverse.T)),
         theta=_canonical(prepared, solution.theta),
@@ -262,7 +270,10 @@ def in_user_units(prepared: Prepared, solution: Solution) -> Fit:
         random_covariance=tuple(absolute),
         sigma2=float(sigma2),
         theta_curvature=solution.path.curvature,
-        certificate=solution.certificate,
+        certificate=replace(
+            solution.certificate,
+            history=tuple(d + shift for d in solution.certificate.history),
+        ),
         engine=prepared.engine_plan.name,
         plan=prepared.engine_plan.sentence,
         seconds={},

@@ -52,7 +52,7 @@ class NestedEngine:
         self.T: Array = cross.total
         self.logdet = 0.0
         K = cross.n_blocks
-        work = max(J * (q + self.m) for J, q in cross.sizes)
+        work = max((J * (q + self.m) for J, q in cross.sizes), default=0)
         self.compiled = work > COMPILED_FROM if compiled is None else compiled
         self._parents = [{t: self._ancestor(k, t) for t in range(k + 1, K)} for k in range(K)]
         self._right0 = [
