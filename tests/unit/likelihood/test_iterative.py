@@ -14,6 +14,10 @@ from tests.support.oracle import DenseOracle, Rows, cross_products, random_rows
 CROSSED = ("crossed", "crossed_slopes", "crossed3", "partially", "mixed")
 
 
+def generator(seed):
+    return np.random.default_rng(seed)
+
+
 def factors_for(sizes, seed, kind="regular"):
     rng = np.random.default_rng(seed)
     out = []
@@ -52,7 +56,7 @@ def test_exact_parts_agree_with_brute_force(kind, factor_kind, weighted):
     rows = random_rows(kind, 11, weighted)
     cp, oracle = cross_products(rows), DenseOracle(rows)
     factors = factors_for(cp.sizes, 4, factor_kind)
-    engine = IterativeEngine(cp, seed=1, probes=4)
+    engine = IterativeEngine(cp, rng=generator(1), probes=4)
     engine.factorise(factors)
     oracle.factorise(factors)
     close(engine.T, oracle.T, 1e-9)
@@ -77,7 +81,7 @@ def test_sampled_parts_are_unbiased_and_know_their_error(kind):
     oracle.factorise(factors)
     values, errors = [], []
     for seed in range(200):
-        engine = IterativeEngine(cp, seed=seed, probes=12)
+        engine = IterativeEngine(cp, rng=generator(seed), probes=12)
         engine.factorise(factors)
         blocks = range(cp.n_blocks)
         values.append([engine.logdet, *(v for t in blocks for v in engine.information_sum(t).flat)])
@@ -106,7 +110,7 @@ def test_sampled_blocks_add_up_and_are_unbiased(kind):
     cp, oracle = cross_products(rows), DenseOracle(rows)
     factors = factors_for(cp.sizes, 3)
     oracle.factorise(factors)
-    engine = IterativeEngine(cp, seed=3, probes=4000)
+    engine = IterativeEngine(cp, rng=generator(3), probes=4000)
     engine.factorise(factors)
     for t in range(cp.n_blocks):
         blocks = engine.information_blocks(t)
@@ -118,7 +122,7 @@ def test_sampled_blocks_add_up_and_are_unbiased(kind):
 def test_agrees_with_the_direct_engine_on_a_larger_design():
     cp = larger_design()
     factors = [np.array([[0.5]]), np.array([[0.6]])]
-    direct, engine = DenseCoreEngine(cp), IterativeEngine(cp, seed=1)
+    direct, engine = DenseCoreEngine(cp), IterativeEngine(cp, rng=generator(1))
     direct.factorise(factors)
     engine.factorise(factors)
     assert isinstance(engine, GaussianEngine)
@@ -139,9 +143,9 @@ def test_the_same_seed_gives_the_same_numbers_whatever_the_threads(monkeypatch):
     cp = larger_design()
     factors = [np.array([[0.5]]), np.array([[0.6]])]
     made = [
-        IterativeEngine(cp, seed=np.random.default_rng(7), threads=1),
-        IterativeEngine(cp, seed=np.random.default_rng(7), threads=2),
-        IterativeEngine(cp, seed=np.random.default_rng(8), threads=2),
+        IterativeEngine(cp, rng=generator(7), threads=1),
+        IterativeEngine(cp, rng=generator(7), threads=2),
+        IterativeEngine(cp, rng=generator(8), threads=2),
     ]
     for engine in made:
         engine.factorise(factors)
@@ -154,7 +158,7 @@ def test_the_same_seed_gives_the_same_numbers_whatever_the_threads(monkeypatch):
 def test_evaluations_leave_no_trace():
     cp = cross_products(random_rows("crossed3", 2))
     a, b = factors_for(cp.sizes, 1), factors_for(cp.sizes, 2)
-    engine, fresh = IterativeEngine(cp, seed=1), IterativeEngine(cp, seed=1)
+    engine, fresh = IterativeEngine(cp, rng=generator(1)), IterativeEngine(cp, rng=generator(1))
     engine.factorise(a)
     engine.information_sum(0)
     engine.cross(0)
@@ -170,7 +174,7 @@ def test_evaluations_leave_no_trace():
 def test_more_probes_begin_with_the_same_and_lower_the_error():
     cp = larger_design()
     factors = [np.array([[1.0]]), np.array([[1.0]])]
-    few = IterativeEngine(cp, seed=5, probes=10)
+    few = IterativeEngine(cp, rng=generator(5), probes=10)
     many = few.with_probes(160)
     few.factorise(factors)
     many.factorise(factors)
@@ -183,7 +187,7 @@ def test_more_probes_begin_with_the_same_and_lower_the_error():
 
 def test_no_convergence_is_an_error_with_numbers():
     cp = larger_design()
-    engine = IterativeEngine(cp, seed=1, max_steps=2)
+    engine = IterativeEngine(cp, rng=generator(1), max_steps=2)
     with pytest.raises(LikelihoodError, match="Conjugate gradients") as caught:
         engine.factorise([np.array([[1.0]]), np.array([[1.0]])])
     assert "after 2 steps" in caught.value.found
@@ -193,12 +197,12 @@ def test_no_convergence_is_an_error_with_numbers():
 def test_wrong_use_is_told():
     cp = cross_products(random_rows("crossed", 1))
     with pytest.raises(LikelihoodError, match="2 probes"):
-        IterativeEngine(cp, probes=1)
+        IterativeEngine(cp, rng=generator(1), probes=1)
     with pytest.raises(LikelihoodError, match="between 0 and 1"):
-        IterativeEngine(cp, tolerance=0.0)
+        IterativeEngine(cp, rng=generator(1), tolerance=0.0)
     with pytest.raises(LikelihoodError, match="two grouping factors"):
-        IterativeEngine(cross_products(random_rows("one", 1)))
-    engine = IterativeEngine(cp)
+        IterativeEngine(cross_products(random_rows("one", 1)), rng=generator(1))
+    engine = IterativeEngine(cp, rng=generator(1))
     with pytest.raises(LikelihoodError, match="factorised before"):
         engine.cross(0)
     with pytest.raises(LikelihoodError, match="must be finite"):
@@ -214,4 +218,4 @@ def test_predicted_cost_grows_with_the_work():
     assert b.nnz == len(large.pairs[0, 1].indices)
     assert 0 < a.seconds < b.seconds < predict_cost(large, 200).seconds
     assert 0 < a.bytes < b.bytes
-    assert IterativeEngine(large, probes=200).cost() == predict_cost(large, 200)
+    assert IterativeEngine(large, rng=generator(1), probes=200).cost() == predict_cost(large, 200)

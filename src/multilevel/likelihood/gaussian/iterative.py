@@ -72,8 +72,7 @@ class IterativeEngine:
     tolerance, probe_tolerance : relative residuals at which the columns of W and the probes are
         solved. The error of ``logdet`` is of second order in ``probe_tolerance``.
     max_steps : conjugate-gradient steps before a LikelihoodError.
-    seed : a number, or a generator from which one is drawn, once, here. The default is a fixed
-        number: the same data give the same probes.
+    rng : source of the probes, used once, here.
     threads : threads over fixed ranges of work; results do not depend on it.
 
     Attributes (beside the contract)
@@ -89,17 +88,17 @@ class IterativeEngine:
         self,
         cross: CrossProducts,
         *,
+        rng: np.random.Generator,
         probes: int = 30,
         tolerance: float = 1e-8,
         probe_tolerance: float = 1e-5,
         max_steps: int = 200,
-        seed: int | np.random.Generator = 1,
         threads: int = 2,
     ) -> None:
         self._start(
             cross,
             crossed_layout(cross, WORK_RANGES),
-            seed if isinstance(seed, int) else int(seed.integers(2**63 - 1)),
+            int(rng.integers(2**63 - 1)),
             probes,
             (tolerance, probe_tolerance, max_steps, threads),
         )
