@@ -34,7 +34,7 @@ def run(
         "records": [],
     }
     if merge and out.exists():
-        result["records"] = json.loads(out.read_text())["records"]
+        result["records"] = _earlier(out, result)
     gave_up: set[tuple[str, str]] = set()
     for workload in chosen:
         settings.log(f"{workload.name}: {workload.title}")
@@ -49,6 +49,19 @@ def run(
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(result, indent=1) + "\n")
     settings.log(f"results in {out.name}")
+
+
+def _earlier(out: Path, result: dict[str, Any]) -> list[dict[str, Any]]:
+    """Records of a file that may be compared with this run: same machine, threads and scale."""
+    old = json.loads(out.read_text())
+    fixed = ("scale", "threads")
+    differs = [key for key in fixed if old[key] != result[key]]
+    differs += [
+        key for key in ("processor", "cores") if old["machine"][key] != result["machine"][key]
+    ]
+    if differs:
+        raise SystemExit(f"{out.name} was made with another {', '.join(differs)}: use a new file")
+    return list(old["records"])
 
 
 def _run_workload(

@@ -101,7 +101,7 @@ def movielens_shaped(n: int, n_users: int, n_items: int, seed: int) -> dict[str,
     """MovieLens-1M's shape: lognormal activity of users and popularity of films."""
     rng = np.random.default_rng(seed)
     users = rng.lognormal(0.0, 1.0, n_users) + 0.12
-    items = rng.lognormal(0.0, 1.5, n_items)
+    items = rng.lognormal(0.0, 1.2, n_items)
     user, item = _distinct_pairs(rng, n, users / users.sum(), items / items.sum())
     return _ratings(rng, user, item, n_users, n_items)
 

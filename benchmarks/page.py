@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import plots, verdict
 from benchmarks.peers import OURS, PEERS
-from benchmarks.verdict import Record, seconds
+from benchmarks.verdict import Record, seconds, times
 
 _TITLES = {peer.name: peer.title for peer in PEERS}
 
@@ -51,7 +51,7 @@ def write(source: Path, target: Path) -> None:
     parts += ["## How it is measured", _HOW.format(tolerance=verdict.TOLERANCE), _notes(result)]
     parts += _scaling(records, assets)
     parts.append("## Every workload")
-    for name in dict.fromkeys(r["workload"] for r in records if not r["family"]):
+    for name in verdict.names(records):
         parts.append(_workload(records, name))
     target.write_text("\n\n".join(part for part in parts if part) + "\n")
 
@@ -88,7 +88,7 @@ def _summary(records: list[Record]) -> str:
         if line.best is not None:
             model = ", its model" if line.best["variant"] == "gpboost" else ""
             best = f"{_TITLES[line.best['peer']]}{model}, {seconds(line.best['median'])}"
-            factor = f"{line.ratio:.2g}"
+            factor = times(line.ratio or 0.0)
         rows.append([line.title, time, line.target_words, best, factor])
     header = ["workload", "multilevel", "target", "fastest other program at the optimum", "ratio"]
     return _table(header, rows, "llllr") + (
@@ -143,7 +143,7 @@ def _scaling(records: list[Record], assets: Path) -> list[str]:
 
 
 def _workload(records: list[Record], name: str) -> str:
-    mine = [r for r in records if r["workload"] == name]
+    mine = verdict.ordered(records, name)
     rows = []
     for record in mine:
         factor = verdict.ratio(records, record)
@@ -154,7 +154,7 @@ def _workload(records: list[Record], name: str) -> str:
                 _TITLES[record["peer"]],
                 record["method"].upper(),
                 seconds(record["median"]) if "median" in record else "",
-                "1" if record["peer"] == OURS else "" if factor is None else f"{factor:.2g}",
+                "1" if record["peer"] == OURS else "" if factor is None else times(factor),
                 "" if memory is None else f"{memory / 1e6:.0f} MB",
                 "" if above is None else "0" if above < 1e-6 else f"{above:.1e}",
                 verdict.sentence(record),

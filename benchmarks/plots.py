@@ -50,7 +50,7 @@ def _save(figure: Any, assets: Path, name: str) -> None:
 
 def overview(records: list[Record], assets: Path) -> bool:
     """Seconds of each program on each workload; hollow where the optimum was not reached."""
-    names = list(dict.fromkeys(r["workload"] for r in records if not r["family"]))
+    names = verdict.names(records)
     if not names:
         return False
     figure, axes = plt.subplots(figsize=(8.5, 0.42 * len(names) + 1.2))

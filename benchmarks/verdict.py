@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.peers import OURS
+from benchmarks.workloads import WORKLOADS
 
 Record = dict[str, Any]
 
@@ -83,10 +84,26 @@ class Line:
         return f"{seconds(self.target)}: **missed**, {share:.2g} times over"
 
 
+def names(records: list[Record]) -> list[str]:
+    """Workloads outside the scaling plots, in the order of `workloads.WORKLOADS`."""
+    order = [w.name for w in WORKLOADS]
+    found = {r["workload"] for r in records if not r["family"]}
+    return sorted(found, key=order.index)
+
+
+def ordered(records: list[Record], workload: str) -> list[Record]:
+    """Records of a workload: the model as asked before GPBoost's, us first, then by speed."""
+    mine = [r for r in records if r["workload"] == workload]
+    return sorted(
+        mine,
+        key=lambda r: (r["variant"], r["peer"] != OURS, float(r.get("median", float("inf")))),
+    )
+
+
 def summary(records: list[Record]) -> list[Line]:
-    """A line for each workload outside the scaling plots, in the order of the run."""
+    """A line for each workload outside the scaling plots."""
     lines = []
-    for name in dict.fromkeys(r["workload"] for r in records if not r["family"]):
+    for name in names(records):
         mine = [r for r in records if r["workload"] == name]
         ours = find(records, name, OURS, "asked")
         rivals = [
@@ -104,6 +121,11 @@ def summary(records: list[Record]) -> list[Line]:
             )
         )
     return lines
+
+
+def times(value: float) -> str:
+    """A ratio: ``0.43``, ``7.4``, ``210``."""
+    return f"{value:.2g}" if value < 100.0 else f"{value:.0f}"
 
 
 def seconds(value: float) -> str:

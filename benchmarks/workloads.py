@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -109,7 +109,7 @@ WORKLOADS: tuple[Workload, ...] = (
     Workload(
         "sleepstudy_refit",
         "sleepstudy, refit to a new response",
-        replace(_SLEEP, response="Reaction_new"),
+        linear("Reaction_new", ("Days",), _SLEEP.terms),
         sleepstudy,
         operation="refit",
     ),

@@ -25,6 +25,12 @@ def fit(table: Any, model: Model, threads: int) -> Any:
     return mlm.fit(model.formula, table, method=model.method)
 
 
+def refitter(table: Any, model: Model, new: Any, threads: int) -> Any:
+    """The result's own ``refit``."""
+    first = fit(table, model, threads)
+    return lambda: first.refit(new)
+
+
 def estimates(result: Any, model: Model) -> dict[str, Any]:
     """Covariances by grouping factor, matched by the columns that form it."""
     blocks = {frozenset(name.split(":")): block for name, block in result.random_covariance.items()}

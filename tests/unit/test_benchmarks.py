@@ -157,7 +157,7 @@ def test_every_ending_of_a_worker_becomes_a_record(status, tmp_path, monkeypatch
 
 def record(peer, median, above, variant="asked", reported=10.0, criterion=10.0):
     return {
-        "workload": "w", "title": "w", "peer": peer, "variant": variant, "status": "ok",
+        "workload": "row2", "title": "w", "peer": peer, "variant": variant, "status": "ok",
         "median": median, "above_best": above, "criterion": criterion, "target": 0.1,
         "estimates": {"reported": reported}, "family": None, "operation": "fit",
     }  # fmt: skip
