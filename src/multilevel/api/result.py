@@ -19,6 +19,7 @@ from multilevel.api.frames import (
     random_effects_frame,
     square_frame,
 )
+from multilevel.api.holder import FitHolder
 from multilevel.errors import ConvergenceWarning, InferenceError
 from multilevel.estimate.fit import solve
 from multilevel.estimate.posterior import random_effects as estimate_random_effects
@@ -43,7 +44,6 @@ from multilevel.report.summary import sections, title
 from multilevel.simulate.response import SimulationKind, simulate_responses
 
 if TYPE_CHECKING:
-    from multilevel.design.records import Design
     from multilevel.estimate.posterior import BlockEffects
     from multilevel.estimate.records import Certificate, Fit
     from multilevel.interpret.advice.record import Advice
@@ -61,7 +61,7 @@ def warn_unless_certified(fit: Fit, stacklevel: int) -> None:
         )
 
 
-class MultilevelFit:
+class MultilevelFit(FitHolder):
     """A fitted multilevel model; printing it gives the summary.
 
     ``multilevel.fit`` makes it. Rows always means the analysed rows: those of the table that have
@@ -95,14 +95,11 @@ class MultilevelFit:
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without what can be computed again."""
-        return {k: v for k, v in self.__dict__.items() if k not in ("_effects", "advice")}
+        return {
+            k: v for k, v in self.__dict__.items() if k not in ("_effects", "advice", "_evaluated")
+        }
 
     # -- the model for the means ---------------------------------------------------------------
-
-    @property
-    def design(self) -> Design:
-        """The arrays that were analysed, with labels."""
-        return self._prepared.design
 
     @property
     def fixed_effects(self) -> pd.Series[float]:

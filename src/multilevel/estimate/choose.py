@@ -191,9 +191,7 @@ def _plan(name: EngineName, why: str, seconds: float, cross: CrossProducts) -> E
     order, warm = _order(name, cross), None
     if order >= WARM_ORDER:
         rough = "iterative engine: finds the neighbourhood of the optimum"
-        warm = EnginePlan(
-            "iterative", rough, _iterative_cost(cross).seconds, _MAKERS["iterative"]
-        )
+        warm = EnginePlan("iterative", rough, _iterative_cost(cross).seconds, _MAKERS["iterative"])
         why += "; started by the iterative engine"
     return EnginePlan(name, why, seconds, _MAKERS[name], order, warm)
 

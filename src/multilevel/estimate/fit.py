@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 Progress = Callable[[int, float], None]
 
 TOLERANCE = 1e-9  # Newton decrement, in units of -2 log-likelihood
+DEAR_SECONDS = 0.3
 VERIFIED_TOLERANCE = 5e-7  # where each evaluation is dear: a step this small is not worth taking
 ESCAPE_GAIN = 1e-7
 DIFFERENCED_BELOW = 2e-3  # seconds per evaluation up to which the Hessian is differenced
@@ -55,7 +56,8 @@ class _Solver:
         self.refine = not self.single and cheap and self.engine.exact
         self.tolerance = 1e-11 if cheap else TOLERANCE
         if prepared.engine_plan.warm_start is not None:
-            self.tolerance = VERIFIED_TOLERANCE
+            dear = prepared.engine_plan.seconds > DEAR_SECONDS
+            self.tolerance = VERIFIED_TOLERANCE if dear else 1e-8
 
     def noise(self) -> float:
         """Standard error of the criterion."""
