@@ -57,7 +57,7 @@ class _Solver:
         self.tolerance = 1e-11 if cheap else TOLERANCE
         if prepared.engine_plan.warm_start is not None:
             dear = prepared.engine_plan.seconds > DEAR_SECONDS
-            self.tolerance = VERIFIED_TOLERANCE if dear else 1e-8
+            self.tolerance = VERIFIED_TOLERANCE if dear else TOLERANCE
 
     def noise(self) -> float:
         """Standard error of the criterion."""
