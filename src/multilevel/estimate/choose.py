@@ -24,7 +24,7 @@ SMALL_LIMIT = 200  # random effects up to which plain NumPy beats everything
 POTRF_RATE, POTRI_RATE, SCATTER_RATE, SPARSE_RATE = 50e9, 60e9, 0.25e9, 0.7e9
 SPARSE_NONZEROS = 60_000_000
 DENSE_SECONDS = 4.0  # per evaluation; above it the iterative engine runs alone
-WARM_ORDER = 1000  # dense orders from which the iterative engine finds the neighbourhood first
+WARM_ORDER = 1500  # dense orders from which the iterative engine finds the neighbourhood first
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from multilevel.estimate.records import Certificate, Fit
 from multilevel.estimate.start import em_step, moment_start
 from multilevel.estimate.trust_region import Path, minimise, newton_decrement
 from multilevel.likelihood.blocks.threads import blas_threads
+from multilevel.likelihood.gaussian.engine import SamplingEngine
 from multilevel.likelihood.gaussian.objective import GaussianObjective
 
 Array = NDArray[np.float64]
@@ -27,7 +28,9 @@ DEAR_SECONDS = 0.3
 VERIFIED_TOLERANCE = 5e-7  # where each evaluation is dear: a step this small is not worth taking
 ESCAPE_GAIN = 1e-7
 DIFFERENCED_BELOW = 2e-3  # seconds per evaluation up to which the Hessian is differenced
+ALWAYS_DIFFERENCED = 1e-3  # seconds per Hessian up to which it is differenced in any case
 EM_STEPS = 2
+NOISE_LIMIT, FINAL_PROBES = 0.02, 200  # iterative engine: when and how its last value is sharpened
 AI_STEPS = 8  # average-information steps before a cheap problem changes to differences
 
 
@@ -50,6 +53,7 @@ class _Solver:
         self.max_iterations, self.progress = max_iterations, progress
         self.account = Account()
         self.engine = self.objective.engine
+        self.sampling = self.engine if isinstance(self.engine, SamplingEngine) else None
         self.single = len(self.objective.maps) == 1
         cheap = prepared.engine_plan.seconds < DIFFERENCED_BELOW
         self.curvature_kind = "exact" if self.single else "average information"
@@ -61,9 +65,7 @@ class _Solver:
 
     def noise(self) -> float:
         """Standard error of the criterion."""
-        if self.engine.exact:
-            return 0.0
-        return float(getattr(self.engine, "logdet_error", 0.0))
+        return 0.0 if self.sampling is None else self.sampling.logdet_error
 
     def derivatives(self, theta: Array) -> tuple[Array, Array]:
         """Gradient and curvature at ``theta``, where the objective was last set."""
@@ -104,7 +106,11 @@ class _Solver:
             return self._minimise(
                 theta, value, self.derivatives, self.tolerance, self.max_iterations
             )
-        near = self._minimise(theta, value, self.derivatives, 1e-2, AI_STEPS)
+        tiny = 2 * len(theta) * self.prepared.engine_plan.seconds < ALWAYS_DIFFERENCED
+        aim, steps = (1e-2, AI_STEPS) if tiny else (self.tolerance, 2 * AI_STEPS)
+        near = self._minimise(theta, value, self.derivatives, aim, steps)
+        if near.converged and not tiny:
+            return near
         self.curvature_kind = "differenced gradient"
         value = self.objective.value(near.theta)
         return self._minimise(
@@ -147,6 +153,18 @@ class _Solver:
         self.objective.value(path.theta)
         return path, False
 
+    def _sharpen(self, path: Path) -> None:
+        """Evaluate once more with many probes where the criterion is too noisy."""
+        if self.sampling is not None and self.noise() > NOISE_LIMIT:
+            before = self.noise()
+            self.sampling = self.sampling.with_probes(FINAL_PROBES)
+            self.engine = self.objective.engine = self.sampling
+            path.value = self.objective.value(path.theta)
+            self.account.notes.append(
+                f"The criterion is estimated by {FINAL_PROBES} random probes: its standard error "
+                f"fell from {before:.2g} to {self.noise():.2g}."
+            )
+
     def run(self, theta_start: Array | None) -> Solution:
         """Start, descend, prove or leave the boundary, certify."""
         theta, value = self.start(theta_start)
@@ -163,6 +181,7 @@ class _Solver:
             value = self.objective.value(theta)
             self.account.restarts += 1
             path = self.descend(theta, value)
+        self._sharpen(path)
         certificate = certify(
             self.prepared,
             self.objective,

@@ -27,6 +27,7 @@ from multilevel.likelihood.blocks.cross_products import CrossProducts
 from multilevel.likelihood.gaussian.small import dense_gram
 
 Array = NDArray[np.float64]
+THREADED_FROM = 50_000  # nonzeros of the leaf panels from which threads pay
 SINGULAR = 1e-3  # ratio of singular values of a factor below which I - M^-1 loses digits
 
 
@@ -151,7 +152,7 @@ class DenseCoreEngine:
                 self.indptr, self.index, self.value, self._N0, U, part[0], part[1]
             )
 
-        if len(parts) == 1 or len(self.index) < 50_000:
+        if len(parts) == 1 or len(self.index) < THREADED_FROM:
             run((0, self.n2))
             return
         with ThreadPoolExecutor(len(parts)) as pool:
@@ -278,8 +279,12 @@ class DenseCoreEngine:
                 self.indptr, self.index, scaled, U, forms, edges[i], edges[i + 1]
             )
 
-        with ThreadPoolExecutor(self.threads) as pool:
-            list(pool.map(run, range(self.threads)))
+        if len(self.index) < THREADED_FROM:
+            for i in range(self.threads):
+                run(i)
+        else:
+            with ThreadPoolExecutor(self.threads) as pool:
+                list(pool.map(run, range(self.threads)))
         P = np.eye(self.q0) - A @ N
         return np.asarray(A - A @ N @ A - P @ forms @ P.transpose(0, 2, 1))
 

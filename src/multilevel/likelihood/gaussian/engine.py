@@ -56,3 +56,17 @@ class GaussianEngine(Protocol):
     def information_product(self, coefficients: Sequence[Array]) -> list[Array]:
         """``Z'V^-1 Z C`` for ``C`` given by block as (J_t, q_t, k); the same shapes come back."""
         ...
+
+
+@runtime_checkable
+class SamplingEngine(GaussianEngine, Protocol):
+    """An engine whose ``logdet`` is estimated with random probes.
+
+    ``logdet_error`` : Monte Carlo standard error of ``logdet``.
+    """
+
+    logdet_error: float
+
+    def with_probes(self, probes: int) -> SamplingEngine:
+        """The same engine with another number of probes; factorise it before it is read."""
+        ...

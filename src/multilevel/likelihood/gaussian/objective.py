@@ -53,6 +53,12 @@ def _outer_by_level(Y: Array) -> Array:
     return out
 
 
+def _traces(D: Array, M: Array) -> Array:
+    """``sum_j tr(A_j D_x B_j D_y)`` (r, r) from ``M = sum_j A_j (x) B_j`` and D (r, q^2)."""
+    q = M.shape[0]
+    return np.asarray(D @ M.transpose(1, 2, 3, 0).reshape(q * q, q * q) @ D.T)
+
+
 def _sum_outer(Y: Array) -> Array:
     """``sum_j Y_j Y_j'`` (q, q) from Y (J, q, p)."""
     q = Y.shape[1]
@@ -204,7 +210,8 @@ class GaussianObjective:
         """``<Q, d2Psi/dtheta_a dtheta_b> = 2 tr(E_a'QE_b)``, block-diagonal (r, r)."""
         out = np.zeros((self.n_parameters, self.n_parameters))
         for f, Q, s in zip(self.maps, self.scores(), self.slices, strict=True):
-            out[s, s] = 2.0 * np.einsum("aij,ik,bkj->ab", f.basis, Q, f.basis)
+            E = f.basis.reshape(f.n_parameters, -1)
+            out[s, s] = 2.0 * E @ (Q @ f.basis).reshape(f.n_parameters, -1).T
         return out
 
     def average_information(self) -> Array:
@@ -259,26 +266,24 @@ class GaussianObjective:
         gg = (g[:, :, None] * g[:, None, :]).reshape(J, q * q)
         gG = (gg.T @ flat).reshape(q, q, q, q)
         Y = self.projections()[0][0]
-        h = (Y.reshape(J, q * p).T @ g).reshape(q, p, q)
-        gamma = np.einsum("ab,rab->r", g.T @ g, D)
-        hD = np.einsum("apb,rab->rp", h, D)
-        # tr(G E G F) = G_ab E_bc G_cd F_da
-        H = -np.einsum("abcd,xbc,yda->xy", GG, D, D, optimize=True)
-        cross = np.einsum("abcd,xbc,yda->xy", gG, D, D, optimize=True)
+        flat_D = D.reshape(r, q * q)
+        h = (Y.reshape(J, q * p).T @ g).reshape(q, p, q).transpose(0, 2, 1).reshape(q * q, p)
+        gamma = flat_D @ (g.T @ g).reshape(-1)
+        hD = flat_D @ h
+        H = -_traces(flat_D, GG)
+        cross = _traces(flat_D, gG)
         H += self.nu * (
             (cross + cross.T - 2.0 * hD @ hD.T) / profile.r2
             - np.outer(gamma, gamma) / profile.r2**2
         )
         if self.reml and p:
             YY = _outer_by_level(Y)
-            mixed = (YY.reshape(J, q * q).T @ flat).reshape(q, q, q, q)
-            part = np.einsum("abcd,xbc,yda->xy", mixed, D, D, optimize=True)
+            part = _traces(flat_D, (YY.reshape(J, q * q).T @ flat).reshape(q, q, q, q))
             H += part + part.T
             wide = Y.reshape(J, q * p)
-            P = (wide.T @ wide).reshape(q, p, q, p)
-            PD = np.einsum("apbq,xab->xpq", P, D, optimize=True).reshape(r, -1)
-            PDt = np.einsum("apbq,xab->xqp", P, D, optimize=True).reshape(r, -1)
-            H -= PD @ PDt.T
+            P = (wide.T @ wide).reshape(q, p, q, p).transpose(0, 2, 1, 3)
+            PD = flat_D @ P.reshape(q * q, p * p)
+            H -= PD @ PD.T
         return np.asarray((H + H.T) / 2.0 + self.second_order_term())
 
     def differenced_hessian(self, theta: Array, step: float = 1e-5) -> Array:
