@@ -116,7 +116,7 @@ def _dense_cost(cross: CrossProducts) -> _Cost:
         lengths += np.diff(cross.pairs[0, s].indptr) * cross.sizes[s][1]
     scatter = float((lengths**2).sum()) * cross.sizes[0][1]
     seconds = n2**3 / 3 / POTRF_RATE + 2 * n2**3 / 3 / POTRI_RATE + scatter / SCATTER_RATE
-    return _Cost("dense", seconds, 24.0 * n2**2)
+    return _Cost("dense", seconds, 16.0 * n2**2 + 24.0 * len(cross.pairs[0, 1].indices))
 
 
 def _sparse_cost(cross: CrossProducts) -> _Cost | None:

@@ -24,7 +24,6 @@ from scipy.sparse import csr_array
 from multilevel.errors import LikelihoodError
 from multilevel.likelihood.blocks import dense_core_kernels as kernels
 from multilevel.likelihood.blocks.cross_products import CrossProducts
-from multilevel.likelihood.gaussian.small import dense_gram
 
 Array = NDArray[np.float64]
 THREADED_FROM = 50_000  # nonzeros of the leaf panels from which threads pay
@@ -54,16 +53,29 @@ def leaf_rows(cross: CrossProducts) -> tuple[NDArray[np.int64], NDArray[np.int32
     return indptr.astype(np.int64), cols_all.astype(np.int32), np.ascontiguousarray(values)
 
 
-def _core_only(cross: CrossProducts) -> CrossProducts:
-    """The cross-products of the core blocks alone."""
-    return CrossProducts(
-        cross.n,
-        cross.n_fixed,
-        cross.total,
-        cross.own[1:],
-        cross.rhs[1:],
-        {(t - 1, s - 1): v for (t, s), v in cross.pairs.items() if t > 0},
-    )
+def core_gram(cross: CrossProducts) -> csr_array:
+    """``Z_core'Z_core`` (n2, n2), symmetric and sparse: blocks 1, 2, ... of the design."""
+    starts = np.concatenate([[0], np.cumsum([J * q for J, q in cross.sizes[1:]])])
+    row, col, value = [], [], []
+    for t in range(1, cross.n_blocks):
+        J, q = cross.sizes[t]
+        at = starts[t - 1] + np.arange(J)[:, None] * q + np.arange(q)
+        row.append(np.broadcast_to(at[:, :, None], (J, q, q)).reshape(-1))
+        col.append(np.broadcast_to(at[:, None, :], (J, q, q)).reshape(-1))
+        value.append(cross.own[t].reshape(-1))
+        for s in range(t + 1, cross.n_blocks):
+            pair, qs = cross.pairs[t, s], cross.sizes[s][1]
+            i = at[np.repeat(np.arange(J), np.diff(pair.indptr))]
+            j = starts[s - 1] + pair.indices[:, None] * qs + np.arange(qs)
+            wide_i = np.broadcast_to(i[:, :, None], pair.values.shape).reshape(-1)
+            wide_j = np.broadcast_to(j[:, None, :], pair.values.shape).reshape(-1)
+            flat = pair.values.reshape(-1)
+            row += [wide_i, wide_j]
+            col += [wide_j, wide_i]
+            value += [flat, flat]
+    n2 = int(starts[-1])
+    where = (np.concatenate(row), np.concatenate(col))
+    return csr_array((np.concatenate(value), where), shape=(n2, n2))
 
 
 class DenseCoreEngine:
@@ -76,7 +88,8 @@ class DenseCoreEngine:
         self.cross_products, self.threads = cross, threads
         self.q0 = cross.sizes[0][1]
         self.indptr, self.index, self.value = leaf_rows(cross)
-        self._A22, self._S2 = dense_gram(_core_only(cross))
+        self._A22 = core_gram(cross)
+        self._S2 = np.concatenate([r.reshape(-1, cross.n_columns) for r in cross.rhs[1:]])
         self.n2 = self._A22.shape[0]
         J = cross.sizes[0][0]
         leaf = np.repeat(np.arange(J), np.diff(self.indptr))
@@ -121,7 +134,9 @@ class DenseCoreEngine:
         X = np.linalg.solve(C0, np.broadcast_to(L0.T, A0.shape))
         self._N0 = np.ascontiguousarray(X.transpose(0, 2, 1) @ X)
         log_det = 2.0 * float(np.log(np.einsum("jaa->ja", C0)).sum())
-        U = np.array(self._A22)
+        U = np.zeros((self.n2, self.n2))
+        entries = self._A22.tocoo()
+        U[entries.row, entries.col] = entries.data
         self._scatter(U)
         self._apply_core_factors(U)
         C, info = sl.lapack.dpotrf(U.T, lower=1, overwrite_a=1, clean=0)
@@ -231,7 +246,7 @@ class DenseCoreEngine:
         leaf_c = coefficients[0]
         core_c = np.concatenate([c.reshape(-1, k) for c in coefficients[1:]])
         leaf = self.cross_products.own[0] @ leaf_c + self._leaf_times(core_c).reshape(J, self.q0, k)
-        core = self._B @ leaf_c.reshape(-1, k) + self._A22 @ core_c
+        core = np.asarray(self._B @ leaf_c.reshape(-1, k) + self._A22 @ core_c)
         core = core - self._B @ (self._N0 @ leaf).reshape(-1, k)
         H0, H2 = self._eliminate(leaf, core)
         out = [H0]
