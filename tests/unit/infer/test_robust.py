@@ -1,0 +1,262 @@
+"""Robust covariances against dense definitions, a published value and their own identities."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+import numpy as np
+import pytest
+from scipy import linalg, stats
+
+import multilevel as mlm
+from multilevel.errors import InferenceError
+from multilevel.estimate.prepare import prepare, with_response
+from multilevel.infer.robust import robust_covariance
+from multilevel.infer.robust_clusters import is_inside, resolve_clusters, top_blocks
+from tests.support.designs import design_of
+from tests.support.oracle import random_rows
+
+TYPES = ("CR0", "CR1", "CR1S", "CR2", "CR3")
+NESTED = ("one", "slope", "three", "nested", "nested_slopes", "deep")
+
+
+def problem(kind, seed=3, weighted=False, offset=False):
+    rows = random_rows(kind, seed, weighted)
+    more = np.linspace(0.0, 1.0, len(rows.y)) if offset else None
+    design = design_of(rows, offset=more)
+    prepared = prepare(design, method="reml")
+    objective = prepared.objective()
+    rng = np.random.default_rng(seed)
+    objective.set(rng.uniform(0.3, 1.2, objective.n_parameters))
+    return prepared, objective
+
+
+def dense(prepared, objective):
+    """Rows times the root of their weights: X, V, M, residuals."""
+    design = prepared.design
+    root = np.ones(design.n) if design.weights is None else np.sqrt(design.weights)
+    X = design.X * root[:, None]
+    y = (design.y - (0.0 if design.offset is None else design.offset)) * root
+    V = np.eye(design.n)
+    for block, B, L in zip(design.blocks, prepared.scaling.random, objective.factors, strict=True):
+        psi = B @ L @ L.T @ B.T
+        same = block.codes[:, None] == block.codes[None, :]
+        z = block.columns * root[:, None]
+        V += same * (z @ psi @ z.T)
+    Vi = np.linalg.inv(V)
+    M = np.linalg.inv(X.T @ Vi @ X)
+    return X, V, M, y - X @ (M @ (X.T @ Vi @ y))
+
+
+def dense_one_way(prepared, objective, codes, kind):
+    """Definitions, n_j x n_j throughout; df from the n x n covariance of the residuals."""
+    X, V, M, e = dense(prepared, objective)
+    n, p = X.shape
+    J = int(codes.max()) + 1
+    S = V - X @ M @ X.T
+    meat, at = np.zeros((p, p)), np.zeros((J, n, p))
+    for j in range(J):
+        own = np.flatnonzero(codes == j)
+        Vj, Xj, Sj = V[np.ix_(own, own)], X[own], S[np.ix_(own, own)]
+        A = np.eye(len(own))
+        if kind == "CR2":
+            D = np.linalg.cholesky(Vj).T
+            A = D.T @ np.linalg.inv(linalg.sqrtm(D @ Sj @ D.T).real) @ D
+            assert np.allclose(A @ Sj @ A.T, Vj)
+        elif kind == "CR3":
+            H = Xj @ M @ Xj.T @ np.linalg.inv(Vj)
+            A = np.linalg.inv(np.eye(len(own)) - H)
+        s = Xj.T @ np.linalg.solve(Vj, A @ e[own])
+        meat += np.outer(s, s)
+        at[j][own] = A.T @ np.linalg.solve(Vj, Xj)
+    factor = {"CR1": J / (J - 1), "CR1S": J * (n - 1) / ((J - 1) * (n - p))}.get(kind, 1.0)
+    df = []
+    for k in range(p):
+        a = at @ M[:, k]
+        P = a @ S @ a.T
+        df.append(np.trace(P) ** 2 / np.sum(P**2))
+    return factor * M @ meat @ M, np.array(df)
+
+
+@pytest.mark.parametrize("type", TYPES)
+@pytest.mark.parametrize("kind", NESTED)
+@pytest.mark.parametrize("weighted", [False, True])
+def test_against_the_dense_definition(kind, type, weighted):
+    prepared, objective = problem(kind, weighted=weighted, offset=True)
+    found = robust_covariance(prepared, objective, type=type)
+    top = top_blocks(prepared.design)
+    assert len(top) == 1
+    vcov, df = dense_one_way(prepared, objective, top[0].codes, type)
+    np.testing.assert_allclose(found.vcov, vcov, rtol=1e-8)
+    np.testing.assert_allclose(found.df, df, rtol=1e-8)
+    assert found.clusters == {top[0].group: top[0].n_levels}
+
+
+@pytest.mark.parametrize("type", TYPES)
+def test_ids_of_a_level_above_the_model(type):
+    prepared, objective = problem("slope")
+    codes = prepared.design.blocks[0].codes // 2
+    labels = np.array([f"c{c:02d}" for c in codes], dtype=object)
+    found = robust_covariance(prepared, objective, type=type, cluster=labels)
+    vcov, df = dense_one_way(prepared, objective, codes, type)
+    np.testing.assert_allclose(found.vcov, vcov, rtol=1e-8)
+    np.testing.assert_allclose(found.df, df, rtol=1e-8)
+
+
+@pytest.mark.parametrize("type", ["CR0", "CR1"])
+@pytest.mark.parametrize("kind", ["crossed", "crossed_slopes", "crossed3", "mixed"])
+def test_several_ways_against_pairs_of_rows(kind, type):
+    """Cameron, Gelbach & Miller's definition, pair by pair of rows."""
+    prepared, objective = problem(kind, weighted=True)
+    X, V, M, e = dense(prepared, objective)
+    contribution = np.linalg.solve(V, X) * e[:, None]
+    tops = top_blocks(prepared.design)
+    assert len(tops) > 1
+    meat = np.zeros_like(M)
+    for size in range(1, len(tops) + 1):
+        for subset in combinations(tops, size):
+            same = np.ones((len(e), len(e)), dtype=bool)
+            for block in subset:
+                same &= block.codes[:, None] == block.codes[None, :]
+            J = len({tuple(row) for row in same.tolist()})
+            factor = J / (J - 1) if type == "CR1" else 1.0
+            meat += (-1) ** (size + 1) * factor * contribution.T @ same @ contribution
+    values, vectors = np.linalg.eigh(prepared_scale(prepared, M @ meat @ M))
+    vcov = scale_back(prepared, (vectors * np.maximum(values, 0)) @ vectors.T)
+    found = robust_covariance(prepared, objective, type=type)
+    np.testing.assert_allclose(found.vcov, vcov, rtol=1e-7, atol=1e-9 * np.abs(vcov).max())
+    assert np.all(found.df == min(b.n_levels for b in tops) - 1)
+    assert ("set to zero" in found.sentence) == bool(values.min() < -1e-12)
+
+
+def prepared_scale(prepared, vcov):
+    p = len(vcov)
+    inverse = np.linalg.inv(prepared.scaling.U[:p, :p]) / prepared.scaling.y_scale
+    return inverse @ vcov @ inverse.T
+
+
+def scale_back(prepared, vcov):
+    return prepared.scaling.vcov_beta(vcov)
+
+
+def test_one_factor_of_two_that_agree_is_one_way():
+    """A factor listed twice adds, subtracts and adds the same sums."""
+    prepared, objective = problem("nested")
+    both = robust_covariance(prepared, objective, type="CR0", cluster=["g0", "g1"])
+    one = robust_covariance(prepared, objective, type="CR0", cluster="g1")
+    np.testing.assert_allclose(both.vcov, one.vcov, rtol=1e-10)
+
+
+def test_cr2_has_the_model_expectation():
+    """With ``E ss' = A S A'`` the expected CR2 is the model-based covariance; CR0's is less."""
+    prepared, objective = problem("slope")
+    _, V, M, _ = dense(prepared, objective)
+    rng = np.random.default_rng(1)
+    root = np.linalg.cholesky(V)
+    draws = {"CR0": np.zeros_like(M), "CR2": np.zeros_like(M)}
+    theta = objective._theta
+    n_draws = 400
+    for _ in range(n_draws):
+        again = with_response(prepared, root @ rng.standard_normal(len(V)))
+        other = again.objective()
+        other.set(theta)
+        for type in draws:
+            draws[type] += robust_covariance(again, other, type=type).vcov / n_draws
+    ratio = {type: np.diag(v) / np.diag(M) for type, v in draws.items()}
+    assert np.all(np.abs(ratio["CR2"] - 1.0) < 0.12)
+    assert np.all(ratio["CR0"] < ratio["CR2"])
+
+
+class TestHsb:
+    def test_published_robust_standard_error(self):
+        """HLM's null model, robust standard error to the six digits it prints."""
+        m = mlm.fit("mathach ~ 1 + (1 | school)", mlm.load_hsb())
+        assert m.vcov_robust("CR0").iloc[0, 0] ** 0.5 == pytest.approx(0.243628, abs=5e-7)
+
+    def test_the_table(self):
+        m = mlm.fit("mathach ~ ses + (ses | school)", mlm.load_hsb())
+        table = m.robust(conf_level=0.9)
+        columns = "term,estimate,std_error,df,statistic,p_value,conf_low,conf_high"
+        assert ",".join(table) == columns
+        row = table.iloc[1]
+        assert row["std_error"] == pytest.approx(m.vcov_robust("CR2").iloc[1, 1] ** 0.5)
+        assert row["statistic"] == pytest.approx(row["estimate"] / row["std_error"])
+        assert row["p_value"] == pytest.approx(2 * stats.t.sf(abs(row["statistic"]), row["df"]))
+        width = stats.t.ppf(0.95, row["df"]) * row["std_error"]
+        assert row["conf_high"] - row["estimate"] == pytest.approx(width)
+        assert "160 levels of school" in table.attrs["sentence"]
+
+
+def test_rescaling_a_predictor_rescales_its_error():
+    hsb = mlm.load_hsb().to_pandas()
+    small = mlm.fit("mathach ~ ses + (ses | school)", hsb)
+    large = mlm.fit("mathach ~ ses + (ses | school)", hsb.assign(ses=1e4 * hsb["ses"] + 1e6))
+    one, two = small.robust().iloc[1], large.robust().iloc[1]
+    assert two["std_error"] * 1e4 == pytest.approx(one["std_error"], rel=1e-5)
+    assert two["df"] == pytest.approx(one["df"], rel=1e-5)
+
+
+class TestRefusals:
+    def test_a_cluster_below_a_random_effect(self):
+        prepared, objective = problem("nested")
+        with pytest.raises(InferenceError, match="inside one cluster"):
+            robust_covariance(prepared, objective, cluster="g0")
+
+    def test_types_of_several_ways(self):
+        prepared, objective = problem("crossed")
+        with pytest.raises(InferenceError, match="CR0, CR1"):
+            robust_covariance(prepared, objective, type="CR2")
+
+    def test_unknown_type_name_ids(self):
+        prepared, objective = problem("one")
+        with pytest.raises(InferenceError, match="CR0, CR1, CR1S, CR2, CR3"):
+            robust_covariance(prepared, objective, type="HC1")
+        with pytest.raises(InferenceError, match="'class'"):
+            robust_covariance(prepared, objective, cluster="class")
+        with pytest.raises(InferenceError, match="one per analysed row"):
+            robust_covariance(prepared, objective, cluster=np.arange(4))
+        ids = prepared.design.blocks[0].codes.astype(float)
+        ids[7] = np.nan
+        with pytest.raises(InferenceError, match="row 7"):
+            robust_covariance(prepared, objective, cluster=ids)
+        with pytest.raises(InferenceError, match="at least two"):
+            robust_covariance(prepared, objective, cluster=np.zeros(prepared.design.n))
+
+
+def test_a_coefficient_that_one_cluster_decides():
+    """CR3 does not exist; CR2 leaves the direction out and says so."""
+    rows = random_rows("one", 5)
+    codes = rows.blocks[0][0]
+    alone = (codes == 2).astype(float)
+    design = design_of(replace(rows, X=np.column_stack([rows.X, alone])))
+    prepared = prepare(design, method="ml")
+    objective = prepared.objective()
+    objective.set(np.array([0.8]))
+    with pytest.raises(InferenceError, match="g0 2"):
+        robust_covariance(prepared, objective, type="CR3")
+    found = robust_covariance(prepared, objective, type="CR2")
+    assert "In 1 of them" in found.sentence
+    X, V, M, e = dense(prepared, objective)
+    S = V - X @ M @ X.T
+    meat = np.zeros_like(M)
+    for j in range(codes.max() + 1):
+        own = np.flatnonzero(codes == j)
+        D = np.linalg.cholesky(V[np.ix_(own, own)]).T
+        values, vectors = np.linalg.eigh(D @ S[np.ix_(own, own)] @ D.T)
+        half = np.where(values > 1e-9, 1 / np.sqrt(np.maximum(values, 1e-9)), 0.0)
+        A = D.T @ (vectors * half) @ vectors.T @ D
+        s = X[own].T @ np.linalg.solve(V[np.ix_(own, own)], A @ e[own])
+        meat += np.outer(s, s)
+    np.testing.assert_allclose(found.vcov, M @ meat @ M, rtol=1e-7, atol=1e-12)
+
+
+def test_nesting():
+    fine = np.array([0, 0, 1, 1, 2, 2], dtype=np.int32)
+    coarse = np.array([0, 0, 0, 0, 1, 1], dtype=np.int32)
+    assert is_inside(fine, coarse)
+    assert not is_inside(coarse, fine)
+    prepared, _ = problem("mixed")
+    assert {c.name for c in resolve_clusters(prepared.design)} == {
+        b.group for b in top_blocks(prepared.design)
+    }
