@@ -157,7 +157,9 @@ class _Solver:
         """Evaluate once more with many probes where the criterion is too noisy."""
         if self.sampling is not None and self.noise() > NOISE_LIMIT:
             before = self.noise()
+            done = self.engine.n_evaluations
             self.sampling = self.sampling.with_probes(FINAL_PROBES)
+            self.sampling.n_evaluations = done
             self.engine = self.objective.engine = self.sampling
             path.value = self.objective.value(path.theta)
             self.account.notes.append(

@@ -21,6 +21,8 @@ from multilevel.model.specification import Method
 
 Array = NDArray[np.float64]
 
+CONDITION_LIMIT = 1e6  # of the Gram of centred and scaled columns; above it a second pass is made
+
 
 @dataclass(frozen=True)
 class Prepared:
@@ -76,8 +78,22 @@ def prepare(
     with blas_threads(0):
         scaling = scaling_of(design)
         cross = accumulate(design, scaling)
+        for _ in range(2):
+            if not _is_ill_conditioned(cross):
+                break
+            scaling = scaling.orthogonalised(cross.total[:p, :p])
+            cross = accumulate(design, scaling)
     plan = choose_engine(cross, engine)
     return Prepared(design, cross, scaling, plan, method)
+
+
+def _is_ill_conditioned(cross: CrossProducts) -> bool:
+    """Whether the scaled fixed-effect columns are so nearly dependent that digits are at stake."""
+    p = cross.n_fixed
+    if p < 2:
+        return False
+    values = np.linalg.eigvalsh(cross.total[:p, :p])
+    return bool(values[0] * CONDITION_LIMIT < values[-1])
 
 
 def with_response(prepared: Prepared, y: Array) -> Prepared:
@@ -99,9 +115,9 @@ def with_response(prepared: Prepared, y: Array) -> Prepared:
         )
     p = old.X.shape[1]
     shifted = y if old.offset is None else y - old.offset
-    old_column = prepared.scaling.U[:p, p]
+    old_column = prepared.scaling.first[:p, p]
     constant = int(np.flatnonzero(old_column)[0]) if np.any(old_column) else _constant(old)
-    scaling = prepared.scaling.with_y_scale(response_column(old.X, shifted, constant))
+    scaling = prepared.scaling.with_response(response_column(old.X, shifted, constant))
     design = replace(old, y=y)
     return replace(
         prepared,

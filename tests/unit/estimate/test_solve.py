@@ -213,3 +213,28 @@ def test_every_engine_gives_the_same_fit():
     for fit in fits[1:]:
         assert fit.criterion == pytest.approx(fits[0].criterion, abs=1e-7)
         np.testing.assert_allclose(fit.beta, fits[0].beta, rtol=1e-6)
+
+
+@pytest.mark.parametrize(("mean", "digits"), [(100.0, 1e-7), (1000.0, 1e-5)])
+def test_nearly_dependent_columns_keep_their_digits(mean, digits):
+    """A raw cubic far from its zero spans the same space as the centred one."""
+    rng = np.random.default_rng(0)
+    g = np.sort(rng.integers(0, 40, 800))
+    g = np.unique(g, return_inverse=True)[1]
+    z = rng.standard_normal(800)
+    y = (
+        1
+        + 0.5 * z
+        + 0.2 * z**2
+        - 0.1 * z**3
+        + rng.standard_normal(40)[g]
+        + rng.standard_normal(800)
+    )
+    fits = []
+    for x in (z, z + mean):
+        X = np.column_stack([np.ones(800), x, x**2, x**3])
+        fits.append(solve(prepare(design_of(Rows(y, X, ((g, np.ones((800, 1))),))), method="ml")))
+    assert fits[1].criterion == pytest.approx(fits[0].criterion, abs=digits)
+    assert fits[1].beta[-1] == pytest.approx(fits[0].beta[-1], rel=digits)
+    ratio = fits[1].vcov_beta[-1, -1] / fits[0].vcov_beta[-1, -1]
+    assert ratio == pytest.approx(1.0, abs=digits)

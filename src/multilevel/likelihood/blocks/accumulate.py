@@ -85,7 +85,7 @@ def accumulate(design: Design, scaling: Scaling, *, compiled: bool | None = None
     total = np.zeros((m, m))
     y = design.y if design.offset is None else design.y - design.offset
     for rows in _chunks(design.n, CHUNK if use_kernel else max(design.n, 1)):
-        W = design.X[rows] @ scaling.U[:p] + np.outer(y[rows], scaling.U[p])
+        W = scaling.apply(design.X[rows], y[rows])
         w = None if design.weights is None else design.weights[rows][:, None]
         total += W.T @ (W if w is None else w * W)
         Zs = [b.columns[rows] @ B for b, B in zip(blocks, scaling.random, strict=True)]
@@ -109,6 +109,16 @@ def accumulate(design: Design, scaling: Scaling, *, compiled: bool | None = None
     )
 
 
+def _crossed_with(design: Design, scaling: Scaling, v: Array) -> Array:
+    """``X_scaled'v`` (p,), chunk by chunk."""
+    p = design.X.shape[1]
+    out = np.zeros(p)
+    for rows in _chunks(design.n, CHUNK):
+        X = scaling.apply(design.X[rows], np.zeros(len(v[rows])))[:, :p]
+        out += X.T @ v[rows]
+    return out
+
+
 def with_response(cross: CrossProducts, design: Design, scaling: Scaling) -> CrossProducts:
     """The same cross-products with the response of ``design`` (all else is kept).
 
@@ -116,10 +126,10 @@ def with_response(cross: CrossProducts, design: Design, scaling: Scaling) -> Cro
     """
     y = design.y if design.offset is None else design.y - design.offset
     p = design.X.shape[1]
-    ys = design.X @ scaling.U[:p, p] + y * scaling.U[p, p]
+    ys = design.X @ scaling.first[:p, p] + y * scaling.first[p, p]
     wy = ys if design.weights is None else ys * design.weights
     total = cross.total.copy()
-    total[:p, p] = total[p, :p] = scaling.U[:p, :p].T @ (design.X.T @ wy)
+    total[:p, p] = total[p, :p] = _crossed_with(design, scaling, wy)
     total[p, p] = ys @ wy
     rhs = []
     for block, B, old in zip(design.blocks, scaling.random, cross.rhs, strict=True):

@@ -15,7 +15,8 @@ Source: own derivation (change of variables).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,12 +33,35 @@ class Scaling:
 
     Attributes
     ----------
-    U : (m, m), ``[X y]_scaled = [X y] @ U``.
+    first : (m, m), centring and scaling of ``[X y]``.
     random : per block (q, q), ``Z_scaled = Z @ B``.
+    second : (p, p) or None; makes nearly dependent columns orthogonal after the first map.
+
+    The two maps are applied to the rows one after the other: their product has large entries,
+    and applying it at once would lose the digits that the centring saves.
     """
 
-    U: Array
+    first: Array
     random: tuple[Array, ...]
+    second: Array | None = None
+
+    @cached_property
+    def U(self) -> Array:
+        """(m, m), ``[X y]_scaled = [X y] @ U``."""
+        if self.second is None:
+            return self.first
+        p = self.second.shape[0]
+        out = self.first.copy()
+        out[:, :p] = self.first[:, :p] @ self.second
+        return out
+
+    def apply(self, X: Array, y: Array) -> Array:
+        """Scaled ``[X y]`` (rows, m)."""
+        p = X.shape[1]
+        W = X @ self.first[:p] + np.outer(y, self.first[p])
+        if self.second is not None:
+            W[:, :p] = W[:, :p] @ self.second
+        return np.asarray(W)
 
     @property
     def y_scale(self) -> float:
@@ -68,11 +92,23 @@ class Scaling:
         Ux = self.U[:p, :p]
         return np.asarray(self.y_scale**2 * (Ux @ scaled @ Ux.T))
 
-    def with_y_scale(self, U_y: Array) -> Scaling:
-        """The same scaling with another last column of U (a new response)."""
-        U = self.U.copy()
-        U[:, -1] = U_y
-        return Scaling(U, self.random)
+    def with_response(self, column: Array) -> Scaling:
+        """The same scaling with another last column of the first map (a new response)."""
+        first = self.first.copy()
+        first[:, -1] = column
+        return replace(self, first=first)
+
+    def orthogonalised(self, gram: Array) -> Scaling:
+        """The scaling whose ``X`` columns are orthonormal by the (p, p) Gram of this one's.
+
+        A second pass over the rows with it repairs what the square of a large condition number
+        takes away (CholeskyQR2: Fukaya et al. 2014).
+        """
+        values, vectors = np.linalg.eigh(gram)
+        floor = 1e-15 * float(values[-1])
+        map_ = vectors * (np.sqrt(gram[0, 0]) / np.sqrt(np.maximum(values, floor)))
+        before = np.eye(len(gram)) if self.second is None else self.second
+        return replace(self, second=before @ map_)
 
 
 def _constant_column(columns: Array) -> int | None:
