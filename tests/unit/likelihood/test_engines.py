@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from multilevel.likelihood.blocks.accumulate import accumulate
+from multilevel.likelihood.blocks.scaling import scaling_of
 from multilevel.likelihood.gaussian.nested import NestedEngine
 from multilevel.likelihood.gaussian.objective import GaussianObjective
 from multilevel.likelihood.gaussian.small import SmallEngine
+from multilevel.likelihood.gaussian.sparse import SparseEngine
 from multilevel.model.covariance.structures import factor_map
-from tests.support.oracle import KINDS, DenseOracle, cross_products, random_rows
+from tests.support.designs import design_of
+from tests.support.oracle import KINDS, DenseOracle, Rows, cross_products, random_rows
 
 NESTED = ("one", "slope", "three", "nested", "nested_slopes", "deep")
 
@@ -30,7 +36,7 @@ def factors_for(sizes, seed, kind="regular"):
 
 
 def engines(kind, cp):
-    made = [SmallEngine(cp)]
+    made = [SmallEngine(cp), SparseEngine(cp)]
     if kind in NESTED:
         made += [NestedEngine(cp, compiled=False), NestedEngine(cp, compiled=True)]
     else:
@@ -80,7 +86,12 @@ def test_gradient_equals_differences_for_every_structure(kind, structure, reml):
     rows = random_rows(kind, 5, weighted=True)
     cp = cross_products(rows)
     maps = [factor_map(((q, structure if q > 1 else "unstructured"),)) for _, q in cp.sizes]
-    objective = GaussianObjective(SmallEngine(cp), maps, cp.n, cp.n_fixed, reml, cp.sum_log_weights)
+    for engine in engines(kind, cp):
+        check_gradient(engine, cp, maps, reml)
+
+
+def check_gradient(engine, cp, maps, reml):
+    objective = GaussianObjective(engine, maps, cp.n, cp.n_fixed, reml, cp.sum_log_weights)
     theta = np.random.default_rng(1).uniform(0.3, 1.2, objective.n_parameters)
     objective.set(theta)
     gradient = objective.gradient()
@@ -124,3 +135,47 @@ def test_average_information_equals_its_definition(kind):
     expected = (F.T @ P @ F - np.outer(Fe, Fe) / profile.r2) / profile.sigma2
     ours = objective.average_information() - objective.second_order_term()
     np.testing.assert_allclose(ours, expected, rtol=1e-8, atol=1e-10 * np.abs(expected).max())
+
+
+@settings(max_examples=40)
+@given(
+    kind=st.sampled_from(KINDS),
+    seed=st.integers(0, 10_000),
+    weighted=st.booleans(),
+    p=st.integers(0, 3),
+)
+def test_blocked_equals_dense_on_random_designs(kind, seed, weighted, p):
+    rows = random_rows(kind, seed, weighted, p)
+    cp = cross_products(rows)
+    factors = factors_for(cp.sizes, seed)
+    oracle = DenseOracle(rows)
+    oracle.factorise(factors)
+    for engine in engines(kind, cp):
+        engine.factorise(factors)
+        agree(engine, oracle, cp.sizes, 1e-7, seed)
+
+
+@settings(max_examples=25)
+@given(kind=st.sampled_from(KINDS), seed=st.integers(0, 10_000), weighted=st.booleans())
+def test_cross_products_of_a_design_are_those_of_its_scaled_rows(kind, seed, weighted):
+    """One chunked pass, plain or compiled, equals dense products of the scaled columns."""
+    rows = random_rows(kind, seed, weighted)
+    design = design_of(rows)
+    scaling = scaling_of(design)
+    scaled = Rows(
+        rows.W @ scaling.U[:, -1],
+        rows.X @ scaling.U[:-1, :-1],
+        tuple((c, z @ B) for (c, z), B in zip(rows.blocks, scaling.random, strict=True)),
+        rows.weights,
+    )
+    expected = cross_products(scaled)
+    for compiled in (False, True):
+        ours = accumulate(design, scaling, compiled=compiled)
+        np.testing.assert_allclose(ours.total, expected.total, atol=1e-9)
+        for t in range(expected.n_blocks):
+            np.testing.assert_allclose(ours.own[t], expected.own[t], atol=1e-9)
+            np.testing.assert_allclose(ours.rhs[t], expected.rhs[t], atol=1e-9)
+        for key, pair in expected.pairs.items():
+            np.testing.assert_array_equal(ours.pairs[key].indptr, pair.indptr)
+            np.testing.assert_array_equal(ours.pairs[key].indices, pair.indices)
+            np.testing.assert_allclose(ours.pairs[key].values, pair.values, atol=1e-9)
