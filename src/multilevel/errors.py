@@ -78,6 +78,10 @@ class InferenceError(MultilevelError):
     """A quantity that this fit cannot give."""
 
 
+class MissingPackageError(MultilevelError):
+    """A package that one kind of output needs is not installed."""
+
+
 class MultilevelWarning(UserWarning):
     """Base of all warnings; raised at the public door only."""
 

@@ -34,6 +34,7 @@ ALLOWED_ROOMS = {
     "numba": ("likelihood",),
     "scipy.optimize": ("estimate",),
     "matplotlib": ("report.plots",),
+    "plotnine": ("report.plots",),
     "plotly": ("report.plots",),
     "altair": ("report.plots",),
     "flask": ("studio",),

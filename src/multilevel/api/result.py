@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from multilevel.api.diagnose import DiagnosticMethods
 from multilevel.api.frames import (
     frame_of_records,
     prediction_frame,
     random_effects_frame,
     square_frame,
 )
-from multilevel.api.holder import FitHolder
+from multilevel.api.pictures import PictureMethods
 from multilevel.errors import ConvergenceWarning, InferenceError
 from multilevel.estimate.fit import solve
 from multilevel.estimate.posterior import random_effects as estimate_random_effects
@@ -61,7 +62,7 @@ def warn_unless_certified(fit: Fit, stacklevel: int) -> None:
         )
 
 
-class MultilevelFit(FitHolder):
+class MultilevelFit(PictureMethods, DiagnosticMethods):
     """A fitted multilevel model; printing it gives the summary.
 
     ``multilevel.fit`` makes it. Rows always means the analysed rows: those of the table that have

@@ -1,0 +1,104 @@
+"""The pictures by name, and which of them a fit can give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from multilevel.errors import InferenceError
+from multilevel.report.packages import require
+from multilevel.report.plots.columns import main_columns
+from multilevel.report.plots.source import PictureSource
+
+if TYPE_CHECKING:
+    from plotnine import ggplot
+
+#: Name -> what it shows, and the options it takes.
+PICTURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "clusters": ("predicted line of each cluster over the data", ("predictor", "group")),
+    "slopes": ("simple slopes with 95% bands", ("predictor", "moderator")),
+    "johnson_neyman": ("slope along its moderator", ("predictor", "moderator")),
+    "caterpillar": ("random effects with intervals", ("group", "term")),
+    "variance": ("variance of the outcome along a random slope", ("predictor",)),
+    "piles": ("piles of variance across models", ("models", "names")),
+    "residuals": ("residuals in four panels", ("group",)),
+    "spaghetti": ("raw data by cluster", ("predictor", "group")),
+}
+
+
+def check_picture(name: str, options: Mapping[str, Any]) -> None:
+    """Raise unless the picture exists and takes the options, and plotnine is installed."""
+    if name not in PICTURES:
+        listed = "; ".join(f"{key!r}: {text}" for key, (text, _) in PICTURES.items())
+        raise InferenceError(
+            f"A picture must be one of {listed}.", repr(name), 'write plot("clusters")'
+        )
+    unknown = [key for key in options if key not in PICTURES[name][1]]
+    if unknown:
+        allowed = ", ".join(PICTURES[name][1])
+        raise InferenceError(
+            f"The picture {name!r} takes the options {allowed}.",
+            f"{unknown[0]}={options[unknown[0]]!r}",
+            f"leave {unknown[0]} out",
+        )
+    require("plotnine", "Pictures")
+
+
+def draw(name: str, source: PictureSource, options: Mapping[str, Any]) -> ggplot:
+    """Draw one picture of one fit (all but ``"piles"``); at most 10,000 marks.
+
+    Parameters
+    ----------
+    name : a key of ``PICTURES`` other than ``"piles"``.
+    source : the fit.
+    options : checked by ``check_picture``.
+
+    Raises
+    ------
+    InferenceError : a model that cannot give this picture.
+    """
+    from multilevel.report.plots import effects, lines, raw, residual, variance
+
+    functions: dict[str, Any] = {
+        "clusters": lines.cluster_lines,
+        "slopes": lines.simple_slopes,
+        "johnson_neyman": lines.johnson_neyman,
+        "caterpillar": effects.caterpillar,
+        "variance": variance.variance_function,
+        "residuals": residual.residual_panels,
+        "spaghetti": raw.spaghetti,
+    }
+    picture: ggplot = functions[name](source, **options)
+    return picture
+
+
+def draw_piles(sources: Sequence[PictureSource], names: Sequence[str]) -> ggplot:
+    """Draw the piles of variance of a sequence of models, the first one first."""
+    from multilevel.report.plots.variance import piles
+
+    return piles(sources, names)
+
+
+def pictures_for(source: PictureSource) -> tuple[str, ...]:
+    """Names of the pictures that suit a fit, in the order of a report."""
+    design = source.design
+    predictors = bool(main_columns(design.names)) or any(
+        main_columns(b.names) for b in design.blocks
+    )
+    found = []
+    if design.blocks and predictors:
+        found.append("clusters")
+    if any(":" in name for name in design.names) and _has_pair(design.names):
+        found.append("slopes")
+    if any(main_columns(b.names) for b in design.blocks):
+        found.append("variance")
+    if design.blocks:
+        found.append("caterpillar")
+    return (*found, "residuals")
+
+
+def _has_pair(names: Sequence[str]) -> bool:
+    from multilevel.report.facts import split_interaction
+
+    mains = set(main_columns(names))
+    return any(len(p) == 2 and set(p) <= mains for p in map(split_interaction, names))
