@@ -18,6 +18,7 @@ Array = NDArray[np.float64]
 #: Largest expected further fall of the criterion that still counts as the optimum.
 DECREMENT_LIMIT = 1e-6
 BOUNDARY_LIMIT = -1e-6
+RESIDUAL_LIMIT = 1e-9  # residual variance as a share of the response's, below which it is zero
 CURVATURE_LIMIT = -1e-6
 
 
@@ -115,6 +116,12 @@ def certify(
         reasons.append(
             f"a variance that is estimated as zero would raise the likelihood ({residual:.2g})"
         )
+    sigma2 = objective.profile.sigma2 if objective.profile is not None else 1.0
+    if sigma2 < RESIDUAL_LIMIT and reasons:
+        reasons = [
+            f"the residual variance goes to zero ({sigma2:.1g} of the variance of the response): "
+            "fixed and random effects reproduce the response exactly, so use fewer of them"
+        ]
     named = redundant(prepared, directions)
     status: Status
     if reasons:

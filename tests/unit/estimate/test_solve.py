@@ -238,3 +238,15 @@ def test_nearly_dependent_columns_keep_their_digits(mean, digits):
     assert fits[1].beta[-1] == pytest.approx(fits[0].beta[-1], rel=digits)
     ratio = fits[1].vcov_beta[-1, -1] / fits[0].vcov_beta[-1, -1]
     assert ratio == pytest.approx(1.0, abs=digits)
+
+
+def test_a_residual_variance_of_zero_is_said_and_not_certified():
+    """Random intercepts and a fixed slope that give the response exactly."""
+    rng = np.random.default_rng(4)
+    g = np.repeat(np.arange(20), 6)
+    x = rng.standard_normal(120)
+    X = np.column_stack([np.ones(120), x])
+    rows = Rows(2 * x + rng.standard_normal(20)[g], X, ((g, np.ones((120, 1))),))
+    certificate = solve(prepare(design_of(rows), method="reml")).certificate
+    assert certificate.status == "not_certified"
+    assert "residual variance goes to zero" in certificate.sentence
