@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from multilevel.api.diagnose import DiagnosticMethods
+from multilevel.api.effects import EffectMethods
 from multilevel.api.frames import (
     frame_of_records,
     prediction_frame,
@@ -21,6 +22,7 @@ from multilevel.api.frames import (
     square_frame,
 )
 from multilevel.api.pictures import PictureMethods
+from multilevel.api.means import MeansMethods
 from multilevel.errors import ConvergenceWarning, InferenceError
 from multilevel.estimate.fit import solve
 from multilevel.estimate.posterior import random_effects as estimate_random_effects
@@ -62,7 +64,7 @@ def warn_unless_certified(fit: Fit, stacklevel: int) -> None:
         )
 
 
-class MultilevelFit(PictureMethods, DiagnosticMethods):
+class MultilevelFit(PictureMethods, DiagnosticMethods, EffectMethods, MeansMethods):
     """A fitted multilevel model; printing it gives the summary.
 
     ``multilevel.fit`` makes it. Rows always means the analysed rows: those of the table that have
@@ -97,7 +99,7 @@ class MultilevelFit(PictureMethods, DiagnosticMethods):
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without what can be computed again."""
         return {
-            k: v for k, v in self.__dict__.items() if k not in ("_effects", "advice", "_evaluated")
+            k: v for k, v in self.__dict__.items() if k not in ("_effects", "advice", "_evaluated", "_approaches")
         }
 
     # -- the model for the means ---------------------------------------------------------------
@@ -111,13 +113,6 @@ class MultilevelFit(PictureMethods, DiagnosticMethods):
     def vcov_fixed(self) -> pd.DataFrame:
         """Model-based covariance of the fixed effects, (p, p): ``sigma2 (X'V^-1 X)^-1``."""
         return square_frame(self.fit.vcov_beta, self.design.names)
-
-    def coefficients(self) -> pd.DataFrame:
-        """Fixed effects as a table: ``term, estimate, std_error`` (model-based)."""
-        error = np.sqrt(np.maximum(np.diag(self.fit.vcov_beta), 0.0))
-        return pd.DataFrame(
-            {"term": list(self.design.names), "estimate": self.fit.beta.copy(), "std_error": error}
-        )
 
     # -- the model for the variance ------------------------------------------------------------
 

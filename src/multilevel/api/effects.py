@@ -1,0 +1,198 @@
+"""Effect sizes of a fitted model: shares of variance, explained variance, within and between."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from typing import Any
+
+import pandas as pd
+
+from multilevel.api.frames import frame_of_records
+from multilevel.api.holder import FitHolder
+from multilevel.errors import InferenceError
+from multilevel.estimate.posterior import random_effects as estimate_random_effects
+from multilevel.interpret.design_effect import DesignEffect, design_effects
+from multilevel.interpret.effect_intervals import EffectInterval, effect_intervals
+from multilevel.interpret.explained_variance import (
+    Explained,
+    empty_model,
+    explained_variance,
+    reductions,
+)
+from multilevel.interpret.intraclass import IccEstimate, icc_estimates
+from multilevel.interpret.reliability import Reliability, reliabilities
+from multilevel.interpret.variance_function import VarianceAt, variance_function
+from multilevel.interpret.variance_share import Evidence
+
+
+def sentence_frame(records: Sequence[Any], kind: type) -> pd.DataFrame:
+    """Records as a frame without their sentences, which go to ``attrs["sentence"]``."""
+    out = frame_of_records(records, kind)
+    if "sentence" in {field.name for field in fields(kind)}:
+        out = out.drop(columns="sentence")
+        out.attrs["sentence"] = " ".join(record.sentence for record in records)
+    return out
+
+
+class EffectMethods(FitHolder):
+    """How much varies where, and how much of it is explained."""
+
+    def _evidence(self) -> Evidence:
+        return Evidence(self._prepared, self.fit, self._objective())
+
+    def icc(self, *, conf_level: float = 0.95) -> pd.DataFrame:
+        """Intraclass correlations with intervals.
+
+        Per grouping factor two rows: ``component`` is ``"proportion"`` (share of the variance
+        between its levels) or ``"correlation"`` (of two rows of one level, which share every
+        higher unit too); they differ from three levels on. Crossed factors add the correlation
+        of rows that share both. With random slopes: averages over the analysed rows.
+
+        Returns
+        -------
+        Frame ``group, component, estimate, std_error, conf_low, conf_high, interval``;
+        ``attrs["sentence"]`` in words. Intervals: exact F for a balanced one-way layout, else
+        the delta method on the logit scale; NaN on the boundary.
+
+        Raises
+        ------
+        InferenceError : no random effects, or a confidence level outside (0, 1).
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> m = mlm.fit("mathach ~ 1 + (1 | school)", mlm.load_hsb())
+        >>> m.icc().loc[0, ["estimate", "conf_low", "conf_high"]].astype(float).round(3).tolist()
+        [0.18, 0.147, 0.22]
+        """
+        return sentence_frame(icc_estimates(self._evidence(), conf_level), IccEstimate)
+
+    def design_effects(self) -> pd.DataFrame:
+        """Design effect and effective sample size of each grouping factor.
+
+        Frame ``group, component, cluster_size, icc, estimate, effective_n``: ``estimate`` is
+        ``1 + (cluster_size - 1) icc`` at the mean cluster size and at Kish's
+        ``sum n_c^2 / sum n_c``.
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> m = mlm.fit("mathach ~ 1 + (1 | school)", mlm.load_hsb())
+        >>> m.design_effects()[["estimate", "effective_n"]].round(1).to_numpy().tolist()
+        [[8.9, 805.6], [9.5, 758.0]]
+        """
+        return sentence_frame(design_effects(self._evidence()), DesignEffect)
+
+    def reliability(self) -> pd.DataFrame:
+        """Reliability of the clusters' means and slopes: mean and range over clusters.
+
+        Frame ``group, term, component, estimate, minimum, maximum, n_clusters``. ``component``:
+        ``"least_squares"`` judges each cluster by its own rows (one grouping factor only),
+        ``"prediction"`` is the squared correlation of random effect and prediction.
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> m = mlm.fit("mathach ~ 1 + (1 | school)", mlm.load_hsb())
+        >>> m.reliability()["estimate"].round(3).tolist()
+        [0.901, 0.901]
+        """
+        effects = estimate_random_effects(self._prepared, self.fit)
+        return sentence_frame(reliabilities(self.design, self.fit, effects), Reliability)
+
+    def random_intervals(self, *, share: float = 0.95) -> pd.DataFrame:
+        """The range that holds ``share`` of the clusters' intercepts and slopes.
+
+        Frame ``group, term, estimate, sd, low, high, share``; not confidence intervals of the
+        fixed effects.
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> m = mlm.fit("mathach ~ ses + (ses | school)", mlm.load_hsb())
+        >>> m.random_intervals().round(2).loc[1, ["low", "high"]].tolist()
+        [1.13, 3.65]
+        """
+        return sentence_frame(effect_intervals(self.design, self.fit, share), EffectInterval)
+
+    def variance_function(
+        self,
+        term: str,
+        values: Sequence[float] | None = None,
+        *,
+        group: str | None = None,
+        conf_level: float = 0.95,
+    ) -> pd.DataFrame:
+        """Outcome variance and ICC at values of a predictor with a random slope.
+
+        Parameters
+        ----------
+        term : the random slope by name; other random slopes of its factor are held at 0.
+        values : default five values over the observed range.
+        group : the grouping factor, where the slope varies over several.
+
+        Returns
+        -------
+        Frame ``value, between, total, estimate (the ICC), std_error, conf_low, conf_high``;
+        ``attrs["minimum"]`` is where the variance is smallest.
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> m = mlm.fit("mathach ~ ses + (ses | school)", mlm.load_hsb())
+        >>> m.variance_function("ses", [0.0, 1.0])["total"].round(2).tolist()
+        [41.66, 41.76]
+        """
+        found = variance_function(self._evidence(), term, values, group, conf_level)
+        out = frame_of_records(found.rows, VarianceAt)
+        out.attrs["minimum"], out.attrs["minimum_total"] = found.minimum, found.minimum_total
+        out.attrs["sentence"] = found.sentence
+        return out
+
+    def r2(
+        self, compared_with: FitHolder | str | None = None, *, name: str | None = None
+    ) -> pd.DataFrame:
+        """Explained variance by every measure in use, each labelled.
+
+        Parameters
+        ----------
+        compared_with : another fit to the same rows, or ``"empty"`` (random intercepts only, no
+            predictors, fitted here): adds the reduction of each variance and Snijders-Bosker R2.
+        name : the comparison model in words.
+
+        Returns
+        -------
+        Frame ``measure, group, term, component, estimate, sentence``: ``total`` (squared
+        correlation of outcome and fixed prediction), ``nakagawa`` (marginal, conditional),
+        ``rights_sterba`` (parts of the total and of each level: fixed effects f, random slopes
+        v, random intercepts m), ``reduction`` (per variance; may be negative),
+        ``snijders_bosker``.
+
+        Raises
+        ------
+        InferenceError : a comparison model with other rows, outcome or method.
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> m = mlm.fit("mathach ~ ses + (1 | school)", mlm.load_hsb())
+        >>> found = m.r2(compared_with="empty")
+        >>> found[found["measure"] == "reduction"][["group", "estimate"]].round(3).values.tolist()
+        [['school', 0.446], ['Residual', 0.054]]
+        """
+        records = list(explained_variance(self.design, self.fit))
+        if isinstance(compared_with, FitHolder):
+            label = name or f"the model {compared_with.design.model.formula}"
+            other = compared_with.design, compared_with.fit
+            records += reductions(self.design, self.fit, *other, label)
+        elif compared_with == "empty":
+            label = name or "the empty model"
+            records += reductions(self.design, self.fit, *empty_model(self._prepared), label)
+        elif compared_with is not None:
+            raise InferenceError(
+                "A comparison model must be a fitted model, or the word 'empty'.",
+                repr(compared_with),
+                'write compared_with="empty" or compared_with=other_fit',
+            )
+        return frame_of_records(records, Explained)
