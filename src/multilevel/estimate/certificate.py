@@ -123,6 +123,11 @@ def certify(
             "fixed and random effects reproduce the response exactly, so use fewer of them"
         ]
     named = redundant(prepared, directions)
+    upwards = (
+        "its average-information curvature is positive"
+        if curvature_kind == "average information"
+        else "it curves upwards in every direction"
+    )
     status: Status
     if reasons:
         status = "not_certified"
@@ -137,7 +142,7 @@ def certify(
         status = "certified"
         sentence = (
             f"At the optimum: the criterion can fall by no more than "
-            f"{max(path.decrement, 1e-16):.1g}, and it curves upwards in every direction."
+            f"{max(path.decrement, 1e-16):.1g}, and {upwards}."
         )
     return Certificate(
         status=status,
