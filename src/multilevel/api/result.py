@@ -21,8 +21,8 @@ from multilevel.api.frames import (
     random_effects_frame,
     square_frame,
 )
-from multilevel.api.pictures import PictureMethods
 from multilevel.api.means import MeansMethods
+from multilevel.api.pictures import PictureMethods
 from multilevel.errors import ConvergenceWarning, InferenceError
 from multilevel.estimate.fit import solve
 from multilevel.estimate.posterior import random_effects as estimate_random_effects
@@ -99,7 +99,9 @@ class MultilevelFit(PictureMethods, DiagnosticMethods, EffectMethods, MeansMetho
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without what can be computed again."""
         return {
-            k: v for k, v in self.__dict__.items() if k not in ("_effects", "advice", "_evaluated", "_approaches")
+            k: v
+            for k, v in self.__dict__.items()
+            if k not in ("_effects", "advice", "_evaluated", "_approaches")
         }
 
     # -- the model for the means ---------------------------------------------------------------

@@ -8,8 +8,6 @@ contains gets ``n - rank[X Z]``. Source: SAS/STAT user's guide, MIXED, DDFM=CONT
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,7 +15,7 @@ from multilevel.errors import InferenceError
 from multilevel.estimate.prepare import Prepared
 from multilevel.estimate.records import Fit
 from multilevel.infer.between_within import CountedDf
-from multilevel.infer.names import parts_of
+from multilevel.infer.names import parts_of, variable_of
 from multilevel.likelihood.gaussian.small import dense_gram
 
 Array = NDArray[np.float64]
@@ -67,7 +65,7 @@ def _variables(name: str) -> set[str]:
     """Variables of a column name without their categories: ``a[x]:b`` gives ``{a, b}``."""
     if name == "(Intercept)":
         return set()
-    return {re.sub(r"\[[^\[\]]*\]$", "", part) for part in parts_of(name)}
+    return {variable_of(part) for part in parts_of(name)}
 
 
 def _ranks(prepared: Prepared) -> tuple[dict[tuple[int, int], int], int]:

@@ -46,6 +46,13 @@ def without_category(part: str) -> str:
     return re.sub(r"\[[^\[\]]*\]$", "", part)
 
 
+def variable_of(part: str) -> str:
+    """``"C(sector)[1]"`` and ``"sector[1]"`` -> ``"sector"``."""
+    plain = without_category(part)
+    coded = re.fullmatch(r"(?:C|factor)\(\s*([^,()]+?)\s*(?:,.*)?\)", plain)
+    return coded.group(1) if coded else plain
+
+
 class EffectNames:
     """The fixed effects of a design, found by name.
 
@@ -105,7 +112,7 @@ class EffectNames:
         out = set()
         for part in parts_of(name):
             call = re.match(r"(within|between|center|scale)\(", part)
-            out.add(re.sub(r"\s", "", call.group(1) if call else without_category(part)))
+            out.add(re.sub(r"\s", "", call.group(1) if call else variable_of(part)))
         return frozenset(out)
 
     def _unknown(self, written: str) -> InferenceError:
