@@ -16,6 +16,7 @@ from multilevel.estimate.fit import solve
 from multilevel.estimate.prepare import prepare
 from multilevel.model.formula.parse import parse_formula
 from multilevel.model.specification import Method, check_method
+from multilevel.report.facts import labels_of
 from multilevel.tables.table import as_table
 
 if TYPE_CHECKING:
@@ -96,4 +97,4 @@ def fit(
             stacklevel=2,
         )
     warn_unless_certified(solved, stacklevel=3)
-    return MultilevelFit(prepared, solved, labels=table.variable_labels, shows_advice=advice)
+    return MultilevelFit(prepared, solved, labels=labels_of(table), shows_advice=advice)

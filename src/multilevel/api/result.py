@@ -23,10 +23,12 @@ from multilevel.api.frames import (
 )
 from multilevel.api.means import MeansMethods
 from multilevel.api.pictures import PictureMethods
+from multilevel.api.slopes import SlopeMethods
 from multilevel.errors import ConvergenceWarning, InferenceError
 from multilevel.estimate.fit import solve
 from multilevel.estimate.posterior import random_effects as estimate_random_effects
 from multilevel.estimate.prepare import Prepared, with_method, with_response
+from multilevel.infer.degrees_of_freedom import DfMethod
 from multilevel.interpret.advice.advise import advise
 from multilevel.interpret.fitted import FittedKind, ResidualKind, fitted_values, residuals
 from multilevel.interpret.predict import NewLevels, PredictionKind, predict_rows
@@ -64,7 +66,7 @@ def warn_unless_certified(fit: Fit, stacklevel: int) -> None:
         )
 
 
-class MultilevelFit(PictureMethods, DiagnosticMethods, EffectMethods, MeansMethods):
+class MultilevelFit(PictureMethods, DiagnosticMethods, EffectMethods, MeansMethods, SlopeMethods):
     """A fitted multilevel model; printing it gives the summary.
 
     ``multilevel.fit`` makes it. Rows always means the analysed rows: those of the table that have
@@ -361,13 +363,20 @@ class MultilevelFit(PictureMethods, DiagnosticMethods, EffectMethods, MeansMetho
         """The model as level-by-level equations, plain text."""
         return "\n".join(equations(self.design))
 
-    def _sections(self, verbose: bool) -> list[Section]:
-        found = sections(self.fit, self.design, self._labels, verbose)
+    def _sections(self, verbose: bool, df: DfMethod | None = None) -> list[Section]:
+        tests = self._printed_tests(df)
+        found = sections(self.fit, self.design, self._labels, verbose, tests)
         return [s for s in found if self._shows_advice or s.heading != "Advice"]
 
-    def summary(self, *, verbose: bool = False, width: int = WIDTH) -> str:
-        """The summary as text; ``verbose`` adds the evidence of convergence and the times."""
-        return render_text(title(self.fit, self.design), self._sections(verbose), width)
+    def summary(
+        self, *, verbose: bool = False, width: int = WIDTH, df: DfMethod | None = None
+    ) -> str:
+        """The summary as text; ``verbose`` adds the evidence of convergence and the times.
+
+        ``df`` is the method of degrees of freedom (see ``coefficients``). Left out, it is the
+        default, or z tests where the default would take seconds; the text says so.
+        """
+        return render_text(title(self.fit, self.design), self._sections(verbose, df), width)
 
     def __repr__(self) -> str:
         return self.summary()
@@ -375,9 +384,9 @@ class MultilevelFit(PictureMethods, DiagnosticMethods, EffectMethods, MeansMetho
     def _repr_html_(self) -> str:
         return render_html(title(self.fit, self.design), self._sections(verbose=False))
 
-    def to_dict(self) -> dict[str, Any]:
-        """All numbers of the fit under stable keys, ready for JSON."""
-        return fit_json(self.fit, self.design)
+    def to_dict(self, df: DfMethod | None = None) -> dict[str, Any]:
+        """All numbers of the fit under stable keys, ready for JSON; ``df`` as in ``summary``."""
+        return fit_json(self.fit, self.design, self._printed_tests(df))
 
     def to_json(self, indent: int | None = 2) -> str:
         """``to_dict()`` as JSON text."""

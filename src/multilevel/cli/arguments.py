@@ -6,6 +6,7 @@ import argparse
 
 from multilevel import __version__
 from multilevel.estimate.choose import ENGINES
+from multilevel.infer.degrees_of_freedom import DF_METHODS
 from multilevel.model.specification import METHODS
 
 _EXIT_CODES = """\
@@ -101,6 +102,12 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         default="reml",
         help="reml (default) for variances in small samples; ml to compare models with different"
         " fixed effects",
+    )
+    fit.add_argument(
+        "--df",
+        choices=DF_METHODS,
+        help="degrees of freedom of the tests of fixed effects; left out: satterthwaite with reml,"
+        " none (z tests) with ml, and none where satterthwaite would take more than 2 seconds",
     )
     fit.add_argument(
         "--weights",

@@ -61,9 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fit(arguments: argparse.Namespace) -> int:
     with waiting("Loading"):
         from multilevel.api.fit import fit
-        from multilevel.report.facts import labels_of
-        from multilevel.report.json import fit_json
-        from multilevel.report.summary import summary_text
         from multilevel.tables.read import read
     with waiting(f"Reading {arguments.data}"):
         data = read(arguments.data)
@@ -81,10 +78,9 @@ def _fit(arguments: argparse.Namespace) -> int:
     if arguments.json:
         # The text summary says the same in its own place.
         _write_data_warnings(caught)
-        write_result(json.dumps(fit_json(result.fit, result.design), indent=2, allow_nan=False))
+        write_result(json.dumps(result.to_dict(df=arguments.df), indent=2, allow_nan=False))
     else:
-        labels = labels_of(data)
-        write_result(summary_text(result.fit, result.design, labels, arguments.verbose))
+        write_result(result.summary(verbose=arguments.verbose, df=arguments.df))
     if certificate.is_certified:
         return DONE
     write_note(f"not to be trusted: {certificate.sentence}")

@@ -128,14 +128,14 @@ def _finite(name: str, value: Any) -> float:
 
 def _mean_of(design: Design, shown: str) -> float:
     """Mean of a variable over the analysed rows, from its own column or its learnt centring."""
-    if shown in design.names:
-        return float(design.X[:, design.names.index(shown)].mean())
+    for k, name in enumerate(design.names):
+        if canonical(name) == canonical(shown):
+            column = design.X[:, k]
+            mean = float(column.mean())
+            return mean if abs(mean) > 1e-10 * float(np.abs(column).max()) else 0.0
     for learnt in design.recipe.centring:
         if learnt.call.text == shown and learnt.call.kind in ("within", "center", "scale"):
             return 0.0
-    for k, name in enumerate(design.names):
-        if canonical(name) == canonical(shown):
-            return float(design.X[:, k].mean())
     raise InferenceError(
         "The mean of every numeric variable must be known.",
         f"{shown} is in the model only inside other terms",

@@ -9,20 +9,22 @@ import numpy as np
 
 from multilevel.design.records import Design
 from multilevel.estimate.records import Certificate, Fit
+from multilevel.infer.means_tests import RowTests
 from multilevel.interpret.advice.advise import advise
 from multilevel.interpret.variance import RESIDUAL, variance_components
 
 
-def fit_json(fit: Fit, design: Design) -> dict[str, Any]:
+def fit_json(fit: Fit, design: Design, tests: RowTests | None = None) -> dict[str, Any]:
     """Return all numbers of a fit under stable keys; numbers that do not exist are ``None``.
 
     Keys: ``formula, family, method, n, groups, minus2_loglik`` (ML) or ``reml_criterion`` (REML),
     ``n_par, aic, bic, fixed, random, residual_variance, status, is_singular, certificate,
     seconds, advice``. ``random`` lists variances (``term2`` is ``None``) and estimated
     covariances of random effects; the residual variance stands alone. ``advice`` lists
-    ``code, severity, sentence, mend``, the most severe first.
+    ``code, severity, sentence, mend``, the most severe first. With ``tests``, ``fixed`` has
+    ``df, statistic, p_value, conf_low, conf_high`` too (``df`` is ``None`` where it is infinite),
+    and ``df_method, df_sentence, conf_level`` say which tests these are.
     """
-    errors = np.sqrt(np.clip(np.diag(fit.vcov_beta), 0.0, None))
     criterion = "reml_criterion" if fit.method == "reml" else "minus2_loglik"
     certificate = fit.certificate
     return {
@@ -35,10 +37,8 @@ def fit_json(fit: Fit, design: Design) -> dict[str, Any]:
         "n_par": int(fit.n_parameters),
         "aic": _number(fit.aic),
         "bic": _number(fit.bic),
-        "fixed": [
-            {"term": name, "estimate": _number(estimate), "std_error": _number(error)}
-            for name, estimate, error in zip(design.names, fit.beta, errors, strict=True)
-        ],
+        "fixed": _fixed(fit, design, tests),
+        **_which_tests(tests),
         "random": [
             {
                 "group": c.group,
@@ -59,6 +59,30 @@ def fit_json(fit: Fit, design: Design) -> dict[str, Any]:
             {"code": a.code, "severity": a.severity, "sentence": a.sentence, "mend": a.mend}
             for a in advise(design, fit)
         ],
+    }
+
+
+def _fixed(fit: Fit, design: Design, tests: RowTests | None) -> list[dict[str, Any]]:
+    if tests is None:
+        errors = np.sqrt(np.clip(np.diag(fit.vcov_beta), 0.0, None))
+        return [
+            {"term": name, "estimate": _number(estimate), "std_error": _number(error)}
+            for name, estimate, error in zip(design.names, fit.beta, errors, strict=True)
+        ]
+    columns = ("estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high")
+    return [
+        {"term": row.term, **{name: _number(getattr(row, name)) for name in columns}}
+        for row in tests.rows
+    ]
+
+
+def _which_tests(tests: RowTests | None) -> dict[str, Any]:
+    if tests is None:
+        return {}
+    return {
+        "df_method": tests.method,
+        "df_sentence": tests.sentence,
+        "conf_level": tests.conf_level,
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from multilevel.design.records import Design, RandomBlock
 from multilevel.estimate.records import Fit
+from multilevel.infer.means_tests import RowTests
 from multilevel.interpret.advice.advise import advise
 from multilevel.interpret.variance import RESIDUAL, VarianceComponent, variance_components
 from multilevel.report.equations import equations
@@ -48,6 +49,7 @@ def summary_text(
     labels: Mapping[str, str] | None = None,
     verbose: bool = False,
     width: int = WIDTH,
+    tests: RowTests | None = None,
 ) -> str:
     """Return the summary of a fit as plain text.
 
@@ -57,12 +59,13 @@ def summary_text(
     labels : ``{variable: label}`` to show beside the variables that the formula names.
     verbose : add the evidence for convergence, the engine and why it was chosen, and the times.
     width : characters per line.
+    tests : tests of the fixed effects; without them the ratios of estimate and error are shown.
 
     Returns
     -------
     str, without a newline at the end.
     """
-    return render_text(title(fit, design), sections(fit, design, labels, verbose), width)
+    return render_text(title(fit, design), sections(fit, design, labels, verbose, tests), width)
 
 
 def title(fit: Fit, design: Design) -> tuple[str, ...]:
@@ -79,14 +82,18 @@ def title(fit: Fit, design: Design) -> tuple[str, ...]:
 
 
 def sections(
-    fit: Fit, design: Design, labels: Mapping[str, str] | None = None, verbose: bool = False
+    fit: Fit,
+    design: Design,
+    labels: Mapping[str, str] | None = None,
+    verbose: bool = False,
+    tests: RowTests | None = None,
 ) -> list[Section]:
     """Return the sections of a summary, in reading order; empty ones are skipped in print."""
     out = [
         Section("Equations", lines=equations(design)),
         _design_section(design),
         _labels_section(design, labels or {}),
-        _means_section(fit, design),
+        _means_section(fit, design, tests),
         *_variance_sections(fit, design),
         _criterion_section(fit, design),
         Section(
@@ -152,13 +159,15 @@ def _mentions(formula: str, name: str) -> bool:
     return re.search(rf"(?<![\w.]){re.escape(name)}(?![\w.])", formula) is not None
 
 
-def _means_section(fit: Fit, design: Design) -> Section:
+def _means_section(fit: Fit, design: Design, tests: RowTests | None) -> Section:
     notes = tuple(
         f"Left out, as it adds nothing: {reason}." for reason in design.dropped_columns.values()
     )
     heading = "Model for the means (fixed effects)"
     if not design.names:
         return Section(heading, sentences=("No fixed effects.", *notes))
+    if tests is not None:
+        return Section(heading, grid=_tests_grid(tests), sentences=(tests.sentence, *notes))
     errors = np.sqrt(np.clip(np.diag(fit.vcov_beta), 0.0, None))
     decimals = decimals_for([*map(float, errors)])
     body = []
@@ -168,6 +177,26 @@ def _means_section(fit: Fit, design: Design) -> Section:
         body.append((name, *cells, number(ratio, 2)))
     header = ("Term", "Estimate", "Std. error", "Est./SE")
     return Section(heading, grid=Grid(header, tuple(body)), sentences=notes)
+
+
+def _tests_grid(tests: RowTests) -> Grid:
+    """Estimates with their tests; the column of df is left out where all are infinite."""
+    is_z = all(np.isinf(row.df) for row in tests.rows)
+    decimals = decimals_for([row.std_error for row in tests.rows])
+    body = []
+    for row in tests.rows:
+        cells = [row.term, number(row.estimate, decimals), number(row.std_error, decimals)]
+        if not is_z:
+            cells.append("inf" if np.isinf(row.df) else number(row.df, 1))
+        cells += [number(row.statistic, 2), p_text(row.p_value)]
+        body.append(tuple(cells))
+    middle = () if is_z else ("df",)
+    return Grid(("Term", "Estimate", "Std. error", *middle, "z" if is_z else "t", "p"), tuple(body))
+
+
+def p_text(p: float) -> str:
+    """A p-value to three decimals, ``<.001`` below."""
+    return "<.001" if p < 0.0005 else f"{p:.3f}".replace("0.", ".", 1)
 
 
 def _variance_sections(fit: Fit, design: Design) -> list[Section]:

@@ -11,6 +11,8 @@ import pytest
 import multilevel
 from multilevel.cli.main import main
 from multilevel.model.formula.parse import parse_formula
+from multilevel.report.json import fit_json
+from multilevel.report.summary import summary_text
 from tests.unit.report import hand
 
 FORMULA = "y ~ x + (x | school)"
@@ -32,7 +34,12 @@ def untrusted(monkeypatch):
     from multilevel.api import fit as door
 
     fit, design = hand.empty_model(certificate=hand.certificate("not_certified"))
-    result = SimpleNamespace(fit=fit, design=design)
+    result = SimpleNamespace(
+        fit=fit,
+        design=design,
+        summary=lambda **_: summary_text(fit, design),
+        to_dict=lambda **_: fit_json(fit, design),
+    )
     monkeypatch.setattr(door, "fit", lambda *_, **__: result)
 
 
@@ -187,3 +194,20 @@ def test_a_reader_that_goes_away_is_no_traceback(file):
         errors = program.stderr.read().decode()
     assert program.returncode == 141
     assert errors == ""
+
+
+def test_degrees_of_freedom_are_chosen_and_named(file, capsys):
+    assert main(["fit", str(file), FORMULA, "--df", "kenward-roger"]) == 0
+    out = flat(capsys.readouterr().out)
+    assert "Kenward-Roger degrees of freedom" in out
+    assert "Term Estimate Std. error df t p" in out
+    assert main(["fit", str(file), FORMULA, "--json", "--df", "none"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["df_method"] == "none"
+    assert found["fixed"][0]["df"] is None
+    assert found["fixed"][0]["conf_low"] < found["fixed"][0]["estimate"]
+
+
+def test_kenward_roger_of_an_ml_fit_is_bad_input(file, capsys):
+    assert main(["fit", str(file), FORMULA, "--method", "ml", "--df", "kenward-roger"]) == 2
+    assert "Kenward-Roger is defined for REML fits" in capsys.readouterr().err
