@@ -25,6 +25,7 @@ _HOME = {
     "to_long": "multilevel.tables.reshape",
     "to_wide": "multilevel.tables.reshape",
     "load_hsb": "multilevel.tables.shipped",
+    "table": "multilevel.api.table",
     "errors": "multilevel.errors",
 }
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from multilevel.api.describe import describe as describe
     from multilevel.api.fit import fit as fit
     from multilevel.api.result import MultilevelFit as MultilevelFit
+    from multilevel.api.table import table as table
     from multilevel.tables.read import read as read
     from multilevel.tables.reshape import to_long as to_long
     from multilevel.tables.reshape import to_wide as to_wide

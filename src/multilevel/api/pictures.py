@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from multilevel.api.holder import FitHolder
+from multilevel import __version__
+from multilevel.api.means import MeansMethods
 from multilevel.estimate.posterior import random_effects
-from multilevel.report.plots.catalogue import check_picture, draw, draw_piles
+from multilevel.report.document import Document, Picture, build_document
+from multilevel.report.methods_paragraph import methods_paragraph
+from multilevel.report.plots.catalogue import (
+    PICTURES,
+    check_picture,
+    draw,
+    draw_piles,
+    pictures_for,
+)
 from multilevel.report.plots.source import PictureSource
+from multilevel.report.write import check_report_path, write_document
 
 if TYPE_CHECKING:
+    from multilevel.infer.degrees_of_freedom import DfMethod
     from multilevel.report.plots.backend import ggplot
 
 
-class PictureMethods(FitHolder):
+class PictureMethods(MeansMethods):
     """Methods that draw or write a fit down."""
+
+    _shows_advice: bool
 
     def _picture_source(self) -> PictureSource:
         effects = random_effects(self._prepared, self.fit)
@@ -62,3 +76,70 @@ class PictureMethods(FitHolder):
             titles = options.get("names") or [f"model {k}" for k in range(1, len(fits) + 1)]
             return draw_piles([fit._picture_source() for fit in fits], list(titles))
         return draw(name, self._picture_source(), options)
+
+    def methods_paragraph(self) -> str:
+        """A paragraph for the methods section, every number of it read from this fit.
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> result = mlm.fit("mathach ~ ses + (1 | school)", mlm.load_hsb())
+        >>> "7185 rows from 160 levels of school" in result.methods_paragraph()
+        True
+        """
+        return methods_paragraph(self.fit, self.design, self.coefficients(), __version__)
+
+    def report(
+        self, path: str | Path, *, pictures: bool = True, df: DfMethod | None = None
+    ) -> Path:
+        """Write the fit down as one document: .html, .md, .docx or .tex, by the suffix.
+
+        It holds the equations, the design, both sides of the model, the fit, what the numbers say
+        in words, the evidence of convergence, advice, pictures and a methods paragraph. The HTML
+        file needs nothing besides itself; LaTeX gets its pictures as files beside it.
+
+        Parameters
+        ----------
+        path : file to write; an existing one is replaced.
+        pictures : whether pictures are drawn (a second or two).
+        df : method of degrees of freedom (see ``coefficients``).
+
+        Returns
+        -------
+        The path.
+
+        Raises
+        ------
+        InferenceError : an unknown suffix, or a folder that does not exist.
+        MissingPackageError : plotnine or python-docx is needed and not installed.
+
+        Examples
+        --------
+        >>> import multilevel as mlm, tempfile, pathlib
+        >>> result = mlm.fit("mathach ~ ses + (1 | school)", mlm.load_hsb())
+        >>> folder = pathlib.Path(tempfile.mkdtemp())
+        >>> result.report(folder / "hsb.md", pictures=False).name
+        'hsb.md'
+        """
+        target = check_report_path(path)
+        return write_document(self._document(pictures, df), target)
+
+    def _document(self, pictures: bool, df: DfMethod | None) -> Document:
+        drawn: list[Picture] = []
+        if pictures:
+            check_picture("residuals", {})
+            from multilevel.report.plots.backend import to_png
+
+            source = self._picture_source()
+            for name in pictures_for(source):
+                words = PICTURES[name][0]
+                drawn.append(Picture(name, words.capitalize(), to_png(draw(name, source, {}))))
+        return build_document(
+            self.fit,
+            self.design,
+            self.coefficients(df),
+            labels=self._labels,
+            pictures=drawn,
+            shows_advice=self._shows_advice,
+            version=__version__,
+        )

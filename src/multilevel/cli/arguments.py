@@ -127,6 +127,12 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         choices=ENGINES,
         help="numeric engine; left out, the cheapest one that fits in memory is chosen",
     )
+    fit.add_argument(
+        "--report",
+        metavar="FILE",
+        help="write the fit down as one document with equations, tables and pictures as well; the"
+        " suffix says how: .html .md .docx .tex",
+    )
     fit.add_argument("--json", action="store_true", help="print one JSON object with all numbers")
     fit.add_argument(
         "--verbose",

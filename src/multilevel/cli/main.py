@@ -61,7 +61,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fit(arguments: argparse.Namespace) -> int:
     with waiting("Loading"):
         from multilevel.api.fit import fit
+        from multilevel.report.write import check_report_path
         from multilevel.tables.read import read
+    if arguments.report is not None:
+        # Before the work: a name that cannot be written should not cost a fit.
+        check_report_path(arguments.report)
     with waiting(f"Reading {arguments.data}"):
         data = read(arguments.data)
     with warnings.catch_warnings(record=True) as caught, waiting("Fitting"):
@@ -81,6 +85,10 @@ def _fit(arguments: argparse.Namespace) -> int:
         write_result(json.dumps(result.to_dict(df=arguments.df), indent=2, allow_nan=False))
     else:
         write_result(result.summary(verbose=arguments.verbose, df=arguments.df))
+    if arguments.report is not None:
+        with waiting("Drawing and writing the report"):
+            written = result.report(arguments.report, df=arguments.df)
+        write_note(f"report written to {written}")
     if certificate.is_certified:
         return DONE
     write_note(f"not to be trusted: {certificate.sentence}")

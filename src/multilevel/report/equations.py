@@ -7,44 +7,116 @@ first digit of a gamma names its beta, the second its place in that level-2 equa
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from multilevel.design.records import Design
 from multilevel.interpret.advice.columns import INTERCEPT, split
 from multilevel.report.facts import split_interaction
 
 
+@dataclass(frozen=True)
+class Symbol:
+    """One letter, or one variable, of an equation.
+
+    Attributes
+    ----------
+    name : ``"gamma"``, ``"U"``, ``"e"`` or a variable's name.
+    index : subscript, ``"10"``; may be empty.
+    of : the grouping factor or variable in brackets, ``"school"``; may be empty.
+    is_variable : whether the name is a variable of the data.
+    """
+
+    name: str
+    index: str = ""
+    of: str = ""
+    is_variable: bool = False
+
+    @property
+    def text(self) -> str:
+        """Plain text, ``gamma_10`` or ``U_0[school]``."""
+        return (
+            self.name + (f"_{self.index}" if self.index else "") + (f"[{self.of}]" * bool(self.of))
+        )
+
+
+Term = tuple[Symbol, ...]
+
+
+@dataclass(frozen=True)
+class Equation:
+    """``left`` equals the sum of ``right``; each term is a product of symbols.
+
+    ``label`` says which level, ``"Level 1"``, or repeats none (empty).
+    """
+
+    label: str
+    left: Symbol
+    right: tuple[Term, ...]
+
+    @property
+    def text(self) -> str:
+        """Plain text without the label; an empty sum is ``0``."""
+        terms = " + ".join(" ".join(symbol.text for symbol in term) for term in self.right)
+        return f"{self.left.text} = {terms or '0'}"
+
+
 def equations(design: Design) -> tuple[str, ...]:
-    """Return the equations of a design, one per line."""
+    """Return the equations of a design as plain text, one per line."""
+    found, note = equation_records(design), index_note(design)
+    width = max(len(equation.label) for equation in found)
+    if width == 0:
+        return tuple(equation.text for equation in found)
+    lines = [
+        (f"{e.label}:".ljust(width + 3) if e.label else " " * (width + 3)) + e.text for e in found
+    ]
+    return (*lines, note)
+
+
+def index_note(design: Design) -> str:
+    """What the subscripts stand for; empty for a composite equation, which names its factors."""
+    return f"p: row, c: {design.blocks[0].group}" if len(design.blocks) == 1 else ""
+
+
+def equation_records(design: Design) -> tuple[Equation, ...]:
+    """Return the equations of a design, level by level where there are two levels."""
     if len(design.blocks) == 1:
         return _two_level(design)
     return _composite(design)
 
 
-def _two_level(design: Design) -> tuple[str, ...]:
+def _two_level(design: Design) -> tuple[Equation, ...]:
     block = design.blocks[0]
     level1, level2, moderated = _by_level(design)
     slopes = list(level1)
     slopes += [n for n in block.names if n != INTERCEPT and n not in slopes and n not in level2]
     has_intercept = INTERCEPT in design.names or INTERCEPT in block.names or bool(level2)
-    outcome = f"{design.model.response}_pc"
-    right = ["beta_0c"] if has_intercept else []
-    right += [f"beta_{k}c {name}_pc" for k, name in enumerate(slopes, 1)]
-    right += ["offset_pc"] if design.offset is not None else []
-    lines = [f"Level 1:  {outcome} = {' + '.join([*right, 'e_pc'])}"]
-    mark = "Level 2:  "
+    outcome = Symbol(design.model.response, "pc", is_variable=True)
+    right: list[Term] = [(Symbol("beta", "0c"),)] if has_intercept else []
+    right += [
+        (Symbol("beta", f"{k}c"), Symbol(name, "pc", is_variable=True))
+        for k, name in enumerate(slopes, 1)
+    ]
+    right += [(Symbol("offset", "pc", is_variable=True),)] if design.offset is not None else []
+    found = [Equation("Level 1", outcome, (*right, (Symbol("e", "pc"),)))]
     targets = [(0, INTERCEPT)] if has_intercept else []
     targets += list(enumerate(slopes, 1))
     for k, name in targets:
-        fixed = [_gamma(k, 0)] if name in design.names else []
+        fixed: list[Term] = [(_gamma(k, 0),)] if name in design.names else []
         moderators = level2 if k == 0 else moderated.get(name, [])
-        fixed += [f"{_gamma(k, m)} {w}_c" for m, w in enumerate(moderators, 1)]
-        fixed += [f"U_{k}c"] if name in block.names else []
+        fixed += [
+            (_gamma(k, m), Symbol(w, "c", is_variable=True)) for m, w in enumerate(moderators, 1)
+        ]
+        fixed += [(Symbol("U", f"{k}c"),)] if name in block.names else []
         # A level-2 predictor may be given a random slope by mistake; show what was asked for.
         if k == 0:
-            fixed += [f"U_c[{n}] {n}_c" for n in block.names if n in level2]
-        lines.append(f"{mark}beta_{k}c = {' + '.join(fixed) or '0'}")
-        mark = " " * len(mark)
-    lines.append(f"p: row, c: {block.group}")
-    return tuple(lines)
+            fixed += [
+                (Symbol("U", "c", n), Symbol(n, "c", is_variable=True))
+                for n in block.names
+                if n in level2
+            ]
+        label = "Level 2" if len(found) == 1 else ""
+        found.append(Equation(label, Symbol("beta", f"{k}c"), tuple(fixed)))
+    return tuple(found)
 
 
 def _by_level(design: Design) -> tuple[list[str], list[str], dict[str, list[str]]]:
@@ -90,25 +162,28 @@ def _cross_level(name: str, varies: dict[str, bool]) -> tuple[str, str]:
     return "", ""
 
 
-def _gamma(k: int, m: int) -> str:
-    return f"gamma_{k}{m}" if k < 10 and m < 10 else f"gamma_{k},{m}"
+def _gamma(k: int, m: int) -> Symbol:
+    return Symbol("gamma", f"{k}{m}" if k < 10 and m < 10 else f"{k},{m}")
 
 
-def _composite(design: Design) -> tuple[str, ...]:
-    right, k = [], 0
+def _composite(design: Design) -> tuple[Equation, ...]:
+    right: list[Term] = []
+    k = 0
     for name in design.names:
         if name == INTERCEPT:
-            right.append("gamma_0")
+            right.append((Symbol("gamma", "0"),))
         else:
             k += 1
-            right.append(f"gamma_{k} {name}")
-    right += ["offset"] if design.offset is not None else []
+            right.append((Symbol("gamma", str(k)), Symbol(name, is_variable=True)))
+    right += [(Symbol("offset", is_variable=True),)] if design.offset is not None else []
     for block in design.blocks:
         at = 0
         for name in block.names:
             if name == INTERCEPT:
-                right.append(f"U_0[{block.group}]")
+                right.append((Symbol("U", "0", block.group),))
             else:
                 at += 1
-                right.append(f"U_{at}[{block.group}] {name}")
-    return (f"{design.model.response} = {' + '.join([*right, 'e'])}",)
+                effect = Symbol("U", str(at), block.group)
+                right.append((effect, Symbol(name, is_variable=True)))
+    left = Symbol(design.model.response, is_variable=True)
+    return (Equation("", left, (*right, (Symbol("e"),))),)

@@ -48,13 +48,14 @@ def render_html(title_lines: Sequence[str], parts: Iterable[Section]) -> str:
         out.append(f'<p class="mlm-heading">{escape(section.heading)}</p>')
         out += [f"<p><code>{escape(line)}</code></p>" for line in section.lines]
         if section.grid is not None and section.grid.rows:
-            out.append(_table(section.grid))
+            out.append(grid_html(section.grid))
         out += [f"<p>{escape(sentence)}</p>" for sentence in section.sentences]
     out.append("</div>")
     return "\n".join(out)
 
 
-def _table(grid: Grid) -> str:
+def grid_html(grid: Grid) -> str:
+    """A grid as an HTML table; all text is escaped."""
     head = "".join(_cell("th", cell, j, grid) for j, cell in enumerate(grid.header))
     rows = "".join(
         "<tr>" + "".join(_cell("td", cell, j, grid) for j, cell in enumerate(row)) + "</tr>"

@@ -85,7 +85,7 @@ def cluster_lines(
     source: PictureSource, predictor: str | None = None, group: str | None = None
 ) -> p9.ggplot:
     """Predicted line of each cluster over the data, and the average line."""
-    design, fit = source.design, source.fit
+    design = source.design
     x_name = predictor or default_predictor(source)
     x = observed(source, x_name)
     t = source.block_number(group)
@@ -94,24 +94,7 @@ def cluster_lines(
         t = sloped[0] if sloped else t
     block = design.blocks[t]
     shown = np.arange(block.n_levels)[sample_rows(block.n_levels, _MAX_LINES)]
-    curved = is_curve(design.names, x_name)
-    steps = _CURVE_POINTS if curved else 2
-    low, high = cluster_ranges(block, x)
-    grid = np.concatenate([np.linspace(low[j], high[j], steps) for j in shown])
-    owner = np.repeat(shown, steps)
-    move = {x_name: Moving(x, grid)}
-    base = cluster_means(block, design.X)[owner]
-    offset = None
-    if design.offset is not None:
-        offset = cluster_means(block, design.offset[:, None])[owner, 0]
-    line = fixed_part(rows_along(design.names, design.X, base, move), fit.beta, offset)
-    for s in source.above(t):
-        other = design.blocks[s]
-        Z = rows_along(other.names, other.columns, cluster_means(block, other.columns)[owner], move)
-        code = np.zeros(block.n_levels, dtype=np.intp)
-        code[block.codes] = other.codes
-        line = line + np.einsum("ia,ia->i", Z, source.effects[s].estimates[code[owner]])
-    lines = pd.DataFrame({"x": grid, "y": line, "cluster": owner.astype(str)})
+    lines = _lines_of_clusters(source, t, x_name, shown)
     across = np.linspace(float(x.min()), float(x.max()), _CURVE_POINTS)
     average = pd.DataFrame({"x": across, "y": _average(source, {x_name: Moving(x, across)})})
     rows = sample_rows(design.n)
@@ -147,6 +130,32 @@ def cluster_lines(
         )
         + look()
     )
+
+
+def _lines_of_clusters(
+    source: PictureSource, t: int, x_name: str, shown: NDArray[np.intp]
+) -> pd.DataFrame:
+    """Predicted outcome of each shown cluster over its own range of the predictor."""
+    design, fit = source.design, source.fit
+    block, x = design.blocks[t], observed(source, x_name)
+    curved = is_curve(design.names, x_name)
+    steps = _CURVE_POINTS if curved else 2
+    low, high = cluster_ranges(block, x)
+    grid = np.concatenate([np.linspace(low[j], high[j], steps) for j in shown])
+    owner = np.repeat(shown, steps)
+    move = {x_name: Moving(x, grid)}
+    base = cluster_means(block, design.X)[owner]
+    offset = None
+    if design.offset is not None:
+        offset = cluster_means(block, design.offset[:, None])[owner, 0]
+    line = fixed_part(rows_along(design.names, design.X, base, move), fit.beta, offset)
+    for s in source.above(t):
+        other = design.blocks[s]
+        Z = rows_along(other.names, other.columns, cluster_means(block, other.columns)[owner], move)
+        code = np.zeros(block.n_levels, dtype=np.intp)
+        code[block.codes] = other.codes
+        line = line + np.einsum("ia,ia->i", Z, source.effects[s].estimates[code[owner]])
+    return pd.DataFrame({"x": grid, "y": line, "cluster": owner.astype(str)})
 
 
 def _average(source: PictureSource, moving: dict[str, Moving]) -> Array:
