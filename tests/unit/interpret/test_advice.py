@@ -237,4 +237,4 @@ def test_all_together_errors_first():
     assert set(codes(found)) == {"not_certified", "smushed_slope", "few_clusters"}
     assert str(found[0]).startswith("error: ")
     good = replace(bad, certificate=certificate())
-    assert advise(laid("y ~ x + x_mean + (1 | g)"), good) == ()
+    assert advise(laid("y ~ x_within + x_mean + (1 | g)"), good) == ()

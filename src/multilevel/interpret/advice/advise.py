@@ -13,6 +13,15 @@ from multilevel.interpret.advice.centring import (
     about_scales,
 )
 from multilevel.interpret.advice.clusters import about_numbers, about_sizes
+from multilevel.interpret.advice.deviations import about_deviations
+from multilevel.interpret.advice.ids import about_ids
+from multilevel.interpret.advice.interactions import about_products
+from multilevel.interpret.advice.means import (
+    about_contextual,
+    about_reliability,
+    about_rows_of_means,
+    about_standardised,
+)
 from multilevel.interpret.advice.optimum import about_boundary, about_certificate
 from multilevel.interpret.advice.record import SEVERITIES, Advice
 
@@ -37,5 +46,12 @@ def advise(design: Design, fit: Fit) -> tuple[Advice, ...]:
         *about_sizes(design),
         *about_numbers(design),
         *about_scales(design),
+        *about_deviations(design),
+        *about_contextual(design, fit),
+        *about_reliability(design),
+        *about_rows_of_means(design),
+        *about_standardised(design),
+        *about_products(design),
+        *about_ids(design),
     ]
     return tuple(sorted(found, key=lambda advice: SEVERITIES.index(advice.severity)))
