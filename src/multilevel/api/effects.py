@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -24,6 +24,7 @@ from multilevel.interpret.intraclass import IccEstimate, icc_estimates
 from multilevel.interpret.reliability import Reliability, reliabilities
 from multilevel.interpret.variance_function import VarianceAt, variance_function
 from multilevel.interpret.variance_share import Evidence
+from multilevel.interpret.within_between import LevelEffect, within_between
 
 
 def sentence_frame(records: Sequence[Any], kind: type) -> pd.DataFrame:
@@ -196,3 +197,42 @@ class EffectMethods(FitHolder):
                 'write compared_with="empty" or compared_with=other_fit',
             )
         return frame_of_records(records, Explained)
+
+    def within_between(
+        self,
+        *,
+        df: str | None = None,
+        conf_level: float = 0.95,
+        pairs: Mapping[str, str] | None = None,
+    ) -> pd.DataFrame:
+        """Within, between and contextual effects, whichever way the predictors were centred.
+
+        Parameters
+        ----------
+        df : degrees of freedom, as in ``coefficients``; None takes the default.
+        pairs : ``{within column: between column}`` for hand-made deviations whose original
+            variable is not in the model. Means made by hand are found without it.
+
+        Returns
+        -------
+        Frame ``term, group, component, columns, estimate, std_error, df, statistic, p_value,
+        conf_low, conf_high, sd_x, sd_y, standardised``; ``component`` is ``"within"``,
+        ``"between"``, ``"contextual"`` (between minus within) or ``"smushed"`` (one slope for
+        both; the sentence takes it apart). ``standardised`` is per SD of the predictor's part in
+        SDs of the outcome at that level, both given.
+
+        Raises
+        ------
+        InferenceError : no predictor varies at both levels.
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> m = mlm.fit("mathach ~ ses + between(ses, school) + (1 | school)", mlm.load_hsb())
+        >>> m.within_between()[["component", "estimate"]].round(2).values.tolist()
+        [['within', 2.19], ['between', 5.87], ['contextual', 3.68]]
+        """
+        found = within_between(self._evidence(), df, conf_level, pairs)
+        out = frame_of_records(found.rows, LevelEffect)
+        out.attrs["sentence"] = found.sentence
+        return out
