@@ -14,13 +14,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from multilevel.estimate.boundary import null_directions
 from multilevel.estimate.prepare import Prepared
 from multilevel.estimate.records import Fit
 from multilevel.likelihood.gaussian.objective import GaussianObjective
 from multilevel.model.covariance.structures import FactorMap, basis
 
 Array = NDArray[np.float64]
+#: Ratio of standard deviations below which a direction counts as null: far above what the square
+#: root of a rounded zero leaves (1e-8), far below what an optimum is snapped to zero at (1e-4).
+NULL_RATIO = 1e-6
 
 
 @dataclass(frozen=True)
@@ -41,15 +43,15 @@ class Face:
 
 def face_of(prepared: Prepared, fit: Fit, objective: GaussianObjective) -> Face:
     """The face of a fit; for an interior fit the problem itself (``objective`` set at the fit)."""
-    null = null_directions(objective, fit.theta)
-    if not null:
-        return Face(objective, fit.theta, 0)
-    maps, theta = [], []
+    maps, theta, n_null = [], [], 0
     for t, mapping in enumerate(objective.maps):
         local = fit.theta[objective.slices[t]]
-        new, values = _reduced(mapping, local, objective.factors[t])
+        new, values, lost = _reduced(mapping, local, objective.factors[t])
         maps.append(new)
         theta.append(values)
+        n_null += lost
+    if n_null == 0:
+        return Face(objective, fit.theta, 0)
     reduced = GaussianObjective(
         prepared.engine_plan.make(prepared.cross),
         maps,
@@ -60,25 +62,27 @@ def face_of(prepared: Prepared, fit: Fit, objective: GaussianObjective) -> Face:
     )
     free = np.concatenate(theta)
     reduced.set(free)
-    return Face(reduced, free, sum(d.weights.shape[1] for d in null))
+    return Face(reduced, free, n_null)
 
 
-def _reduced(mapping: FactorMap, theta: Array, L: Array) -> tuple[FactorMap, Array]:
-    """The map of one block without its null directions, and its parameters."""
-    pieces, values = [], []
+def _reduced(mapping: FactorMap, theta: Array, L: Array) -> tuple[FactorMap, Array, int]:
+    """The map of one block without its null directions, its parameters, how many were left out."""
+    pieces, values, lost = [], [], 0
     for (start, stop, structure), s in zip(mapping.terms, mapping.parameter_slices(), strict=True):
         if structure != "unstructured":
             free = theta[s] != 0.0
+            lost += int(np.sum(~free))
             pieces.append(mapping.basis[s][free])
             values.append(theta[s][free])
             continue
         local = L[start:stop, start:stop]
         left, singular, _ = np.linalg.svd(local)
-        N = left[:, singular > 1e-9 * max(float(singular[0]), 1e-9)]
+        N = left[:, singular > NULL_RATIO * max(float(singular[0]), NULL_RATIO)]
         k = N.shape[1]
+        lost += stop - start - k
         whole = np.zeros((k * (k + 1) // 2, *L.shape))
         coordinates = np.zeros(len(whole))
-        inverse = np.linalg.pinv(local).T
+        inverse = np.linalg.pinv(local, rcond=NULL_RATIO).T
         K = 2.0 * (N.T @ local) @ (N.T @ local).T
         for c, (a, b) in enumerate(zip(*np.tril_indices(k), strict=True)):
             S = np.zeros((k, k))
@@ -87,7 +91,7 @@ def _reduced(mapping: FactorMap, theta: Array, L: Array) -> tuple[FactorMap, Arr
             coordinates[c] = K[a, b]
         pieces.append(whole)
         values.append(coordinates)
-    return FactorMap(np.concatenate(pieces), mapping.terms), np.concatenate(values)
+    return FactorMap(np.concatenate(pieces), mapping.terms), np.concatenate(values), lost
 
 
 def linear_basis(mapping: FactorMap) -> Array:

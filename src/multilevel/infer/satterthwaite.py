@@ -72,7 +72,9 @@ def pooled_df(df: Array) -> float:
     ``2E / (E - l)`` with ``E = sum df / (df - 2)``; 2 if any df is 2 or less, where the mean of F
     does not exist. Source: Fai & Cornelius 1996.
     """
-    if len(df) == 1 or np.ptp(df) <= 1e-8 * np.min(df):
+    if np.all(np.isinf(df)):
+        return float("inf")
+    if len(df) == 1 or float(np.max(df)) <= (1.0 + 1e-8) * float(np.min(df)):
         return float(df.mean())
     if np.any(df <= 2.0):
         return 2.0
