@@ -34,14 +34,15 @@ if TYPE_CHECKING:
 class DiagnosticMethods(FitHolder):
     """Checks of a fit; every table says in ``attrs["sentence"]`` what it holds."""
 
-    def vcov_robust(self, type: RobustType = "CR2", cluster: Any = None) -> pd.DataFrame:
+    def vcov_robust(self, type: RobustType | None = None, cluster: Any = None) -> pd.DataFrame:
         """Cluster-robust covariance of the fixed effects, (p, p).
 
         Parameters
         ----------
         type : ``"CR0"`` (HLM's), ``"CR1"`` (times J / (J - 1), Stata's), ``"CR1S"``, ``"CR2"``
             (unbiased if the model is right) or ``"CR3"`` (near the jackknife). With several
-            clusterings (crossed factors) ``"CR0"`` and ``"CR1"``.
+            clusterings (crossed factors) ``"CR0"`` and ``"CR1"``. None: ``"CR2"``, or ``"CR1"``
+            where there are several.
         cluster : None for the top level, or all crossed top factors; a grouping factor of the
             model; a list of them; or one id per analysed row.
 
@@ -62,7 +63,7 @@ class DiagnosticMethods(FitHolder):
         return out
 
     def robust(
-        self, type: RobustType = "CR2", cluster: Any = None, *, conf_level: float = 0.95
+        self, type: RobustType | None = None, cluster: Any = None, *, conf_level: float = 0.95
     ) -> pd.DataFrame:
         """Fixed effects with cluster-robust standard errors, t tests and intervals.
 
@@ -355,7 +356,10 @@ class DiagnosticMethods(FitHolder):
         return diagnosis.Diagnosis(tuple(findings))
 
     def _robust_type(self) -> RobustType:
-        return "CR2" if len(resolve_clusters(self.design)) == 1 else "CR1"
+        clusters = resolve_clusters(self.design)
+        # with so many clusters the adjustment changes nothing that is printed
+        few = len(clusters) == 1 and clusters[0].n_clusters <= 5000
+        return "CR2" if few else "CR1"
 
     def _influence_finding(self, rows: WorkingRows) -> diagnosis.Finding:
         clusters = resolve_clusters(self.design)

@@ -81,7 +81,11 @@ class RobustCoefficients:
 
 
 def robust_covariance(
-    prepared: Prepared, objective: GaussianObjective, *, type: str = "CR2", cluster: Any = None
+    prepared: Prepared,
+    objective: GaussianObjective,
+    *,
+    type: str | None = None,
+    cluster: Any = None,
 ) -> RobustCovariance:
     """Cluster-robust covariance of the fixed effects.
 
@@ -89,31 +93,38 @@ def robust_covariance(
     ----------
     prepared : the problem.
     objective : factorised at the estimates.
-    type : see the module; several clusterings have ``"CR0"`` and ``"CR1"``.
+    type : see the module; several clusterings have ``"CR0"`` and ``"CR1"``. None: ``"CR2"``, or
+        ``"CR1"`` for several clusterings.
     cluster : see ``resolve_clusters``.
 
     Raises
     ------
     InferenceError : an unknown type, or one that the clustering does not have.
     """
-    if type not in ROBUST_TYPES:
+    if type is not None and type not in ROBUST_TYPES:
         raise InferenceError(
             f"The type must be one of {', '.join(ROBUST_TYPES)}.",
             f"type={type!r}",
             'write type="CR2"',
         )
+    if not prepared.design.names:
+        raise InferenceError(
+            "A covariance of fixed effects needs fixed effects.",
+            "a model without any",
+            "add an intercept to the formula",
+        )
     clusters = resolve_clusters(prepared.design, cluster)
     rows = working_rows(prepared, objective)
     if len(clusters) == 1:
-        return _one_way(prepared, rows, clusters[0], type)
-    if type not in SEVERAL_WAYS:
+        return _one_way(prepared, rows, clusters[0], type or "CR2")
+    if type is not None and type not in SEVERAL_WAYS:
         names = ", ".join(c.name for c in clusters)
         raise InferenceError(
             f"With several clusterings the type must be one of {', '.join(SEVERAL_WAYS)}.",
             f"type={type!r} for {names}",
             'write type="CR1"',
         )
-    return _several_ways(rows, clusters, type)
+    return _several_ways(rows, clusters, type or "CR1")
 
 
 def _one_way(

@@ -224,6 +224,21 @@ def test_a_coefficient_that_one_cluster_decides():
     np.testing.assert_allclose(found.vcov, M @ meat @ M, rtol=1e-7, atol=1e-12)
 
 
+def test_the_default_type_follows_the_clusters():
+    for kind, expected in (("slope", "CR2"), ("crossed", "CR1")):
+        prepared, objective = problem(kind)
+        found = robust_covariance(prepared, objective)
+        assert found.type == expected
+        named = robust_covariance(prepared, objective, type=expected)
+        np.testing.assert_array_equal(found.vcov, named.vcov)
+
+
+def test_a_model_without_fixed_effects():
+    m = mlm.fit("mathach ~ 0 + (1 | school)", mlm.load_hsb())
+    with pytest.raises(InferenceError, match="needs fixed effects"):
+        m.vcov_robust()
+
+
 def test_nesting():
     fine = np.array([0, 0, 1, 1, 2, 2], dtype=np.int32)
     coarse = np.array([0, 0, 0, 0, 1, 1], dtype=np.int32)
