@@ -20,6 +20,7 @@ _HOME = {
     "fit": "multilevel.api.fit",
     "MultilevelFit": "multilevel.api.result",
     "describe": "multilevel.api.describe",
+    "compare": "multilevel.api.compare",
     "read": "multilevel.tables.read",
     "Table": "multilevel.tables.table",
     "to_long": "multilevel.tables.reshape",
@@ -50,6 +51,7 @@ def __dir__() -> list[str]:
 
 if TYPE_CHECKING:
     from multilevel import errors as errors
+    from multilevel.api.compare import compare as compare
     from multilevel.api.describe import describe as describe
     from multilevel.api.fit import fit as fit
     from multilevel.api.result import MultilevelFit as MultilevelFit

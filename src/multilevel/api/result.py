@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from multilevel.api.compare import ComparisonMethods
 from multilevel.api.diagnose import DiagnosticMethods
 from multilevel.api.effects import EffectMethods
 from multilevel.api.frames import (
@@ -21,6 +22,7 @@ from multilevel.api.frames import (
     random_effects_frame,
     square_frame,
 )
+from multilevel.api.intervals import IntervalMethods
 from multilevel.api.means import MeansMethods
 from multilevel.api.pictures import PictureMethods
 from multilevel.api.slopes import SlopeMethods
@@ -66,7 +68,10 @@ def warn_unless_certified(fit: Fit, stacklevel: int) -> None:
         )
 
 
-class MultilevelFit(PictureMethods, DiagnosticMethods, EffectMethods, MeansMethods, SlopeMethods):
+class MultilevelFit(
+    PictureMethods, DiagnosticMethods, EffectMethods, MeansMethods, SlopeMethods,
+    ComparisonMethods, IntervalMethods,
+):  # fmt: skip
     """A fitted multilevel model; printing it gives the summary.
 
     ``multilevel.fit`` makes it. Rows always means the analysed rows: those of the table that have

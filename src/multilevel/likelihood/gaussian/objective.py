@@ -225,7 +225,7 @@ class GaussianObjective:
         for t in range(len(self.maps)):
             c = C[t].reshape(-1, r)
             FF += c.T @ GC[t].reshape(-1, r)
-            FX += c.T @ self.engine.cross(t)[:, :, : self.p].reshape(-1, self.p)
+            FX += c.T @ self.engine.cross(t)[:, :, : self.p].reshape(len(c), self.p)
             Fe += c.T @ g[t].reshape(-1)
         if self.p:
             Y = np.linalg.solve(profile.R.T, FX.T)

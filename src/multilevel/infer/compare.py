@@ -1,0 +1,305 @@
+"""Comparisons of fitted models: likelihood-ratio tests and information criteria.
+
+Refused with a reason: REML fits with different model for the means, other rows, responses,
+weights or offsets, a likelihood that falls when parameters are added. Models that are not nested
+get AIC and BIC only. Sources: Snijders & Bosker 2012, section 6.2; Stram & Lee 1994.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from multilevel.errors import InferenceError
+from multilevel.estimate.fit import solve
+from multilevel.estimate.posterior import evaluated
+from multilevel.estimate.prepare import Prepared, prepare, with_method
+from multilevel.infer.compare_conditional import ConditionalAic, conditional_aic
+from multilevel.infer.compare_distribution import null_distribution
+from multilevel.infer.compare_nesting import (
+    Nesting,
+    column_space_within,
+    random_nesting,
+    same_column_space,
+)
+from multilevel.infer.compare_reduce import take_rows
+from multilevel.infer.conventions import InformationCriteria, Program, information_criteria
+
+if TYPE_CHECKING:
+    from multilevel.design.records import Design
+    from multilevel.estimate.records import Fit
+
+Array = NDArray[np.float64]
+SIGNIFICANT = 0.05
+ROUNDING = 1e-4
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model of a comparison: what to call it, its problem and its fit."""
+
+    label: str
+    prepared: Prepared
+    fit: Fit
+
+    @property
+    def design(self) -> Design:
+        """The arrays that were analysed."""
+        return self.prepared.design
+
+
+@dataclass(frozen=True)
+class LikelihoodRatio:
+    """One test of a model against the next larger.
+
+    Attributes
+    ----------
+    fewer, more : labels of the two models.
+    statistic : -2 delta LL (NaN if the models are not nested).
+    df : parameters more.
+    p_naive : from chi2(df).
+    p_value : from the right null distribution.
+    distribution : that distribution in words.
+    sentence : the verdict.
+    """
+
+    fewer: str
+    more: str
+    statistic: float
+    df: int
+    p_naive: float
+    p_value: float
+    distribution: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Models ordered by their number of parameters, each tested against the one before.
+
+    Attributes
+    ----------
+    candidates : the models, fewest parameters first (refitted ones if a refit was asked for).
+    criteria, conditional : information criteria, one per model.
+    tests : one per model but the first.
+    notes : what was done to make them comparable.
+    """
+
+    candidates: tuple[Candidate, ...]
+    criteria: tuple[InformationCriteria, ...]
+    conditional: tuple[ConditionalAic, ...]
+    tests: tuple[LikelihoodRatio, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """All verdicts, one after the other."""
+        return " ".join([*(t.sentence for t in self.tests), *self.notes])
+
+
+def compare_fits(
+    candidates: Sequence[Candidate],
+    rng: np.random.Generator,
+    *,
+    program: Program = "ours",
+    refit: bool = False,
+) -> Comparison:
+    """Compare two or more fits of the same rows.
+
+    Parameters
+    ----------
+    candidates : in any order; they are ordered by their number of parameters.
+    rng : used only where the null distribution has no closed form.
+    program : whose rules AIC and BIC follow.
+    refit : make the models comparable: by ML if the model for the means differs, on the rows that
+        all of them have.
+
+    Raises
+    ------
+    InferenceError : models that cannot be compared, with the reason and the remedy.
+    """
+    if len(candidates) < 2:
+        raise InferenceError(
+            "A comparison needs at least two models.", f"{len(candidates)}", "pass another fit"
+        )
+    models, notes = _on_same_rows(list(candidates), refit)
+    _check_same_data(models)
+    models, more = _by_same_method(models, refit)
+    models.sort(key=lambda c: c.fit.n_parameters)
+    tests = tuple(_test(a, b, rng) for a, b in pairwise(models))
+    criteria = tuple(information_criteria(c.design, c.fit, program) for c in models)
+    conditional = tuple(conditional_aic(c.prepared, evaluated(c.prepared, c.fit)) for c in models)
+    notes = [*notes, *more, criteria[0].sentence, conditional[0].sentence]
+    return Comparison(tuple(models), criteria, conditional, tests, tuple(notes))
+
+
+def _on_same_rows(models: list[Candidate], refit: bool) -> tuple[list[Candidate], list[str]]:
+    first = models[0]
+    if len({c.design.rows.n_table for c in models}) > 1:
+        raise InferenceError(
+            "Models must be fitted to the same table.",
+            "tables of " + ", ".join(f"{c.design.rows.n_table} rows ({c.label})" for c in models),
+            "fit all models to the same table",
+        )
+    kept = [c.design.rows.kept for c in models]
+    if all(np.array_equal(k, first.design.rows.kept) for k in kept):
+        return models, []
+    common = kept[0]
+    for k in kept[1:]:
+        common = np.intersect1d(common, k)
+    lost = [np.setdiff1d(k, common) for k in kept]
+    if not refit:
+        which = []
+        for c, rows in zip(models, lost, strict=True):
+            if len(rows):
+                shown = ", ".join(str(int(r)) for r in rows[:5]) + ("..." if len(rows) > 5 else "")
+                which.append(f"{c.label} has {len(rows)} row(s) that others lack (rows {shown})")
+        raise InferenceError(
+            "Models must be fitted to the same rows; the likelihoods of other rows cannot be "
+            "compared.",
+            "; ".join(which),
+            "pass refit=True to refit all models on the "
+            f"{len(common)} rows they share, or drop these rows before fitting",
+        )
+    out = []
+    for c, k in zip(models, kept, strict=True):
+        where = np.flatnonzero(np.isin(k, common))
+        prepared = prepare(take_rows(c.design, where), method=c.prepared.method)
+        out.append(replace(c, prepared=prepared, fit=solve(prepared)))
+    note = f"All models were refitted on the {len(common)} rows they share."
+    return out, [note]
+
+
+def _check_same_data(models: list[Candidate]) -> None:
+    first = models[0]
+    for other in models[1:]:
+        for what, a, b in (
+            ("response", first.design.y, other.design.y),
+            ("precision weights", first.design.weights, other.design.weights),
+            ("offset", first.design.offset, other.design.offset),
+        ):
+            same = a is b or (a is not None and b is not None and np.array_equal(a, b))
+            if not same:
+                raise InferenceError(
+                    f"Models must have the same {what}.",
+                    f"{first.label} and {other.label} differ in it",
+                    f"fit both models with the same {what}",
+                )
+
+
+def _by_same_method(models: list[Candidate], refit: bool) -> tuple[list[Candidate], list[str]]:
+    """All by ML, or all by REML with one column space of the fixed effects."""
+    methods = {c.fit.method for c in models}
+    first = models[0]
+    if methods == {"ml"}:
+        return models, []
+    same = all(same_column_space(c.design.X, first.design.X) for c in models[1:])
+    if methods == {"reml"} and same:
+        return models, []
+    if not refit:
+        if len(methods) > 1:
+            must = "Models must be fitted by the same method."
+            found = ", ".join(f"{c.label} by {c.fit.method.upper()}" for c in models)
+        else:
+            must = (
+                "REML criteria may be compared only between models with the same fixed effects: "
+                "each is the likelihood of what its own fixed effects leave over."
+            )
+            found = "models for the means that span different columns"
+        raise InferenceError(
+            must, found, "pass refit=True to refit all models by ML, or use Wald tests"
+        )
+    return [_by_ml(c) for c in models], ["All models were refitted by ML."]
+
+
+def _by_ml(c: Candidate) -> Candidate:
+    if c.fit.method == "ml":
+        return c
+    prepared = with_method(c.prepared, "ml")
+    model = replace(prepared.design.model, method="ml")
+    prepared = replace(prepared, design=replace(prepared.design, model=model))
+    return replace(c, prepared=prepared, fit=solve(prepared, theta_start=c.fit.theta))
+
+
+def _basis_shift(small: Candidate, large: Candidate) -> float:
+    """REML: what the choice of columns for one space adds to the larger model's criterion."""
+    X0, X1 = small.design.X, large.design.X
+    if small.fit.method == "ml" or X0.shape[1] == 0 or np.array_equal(X0, X1):
+        return 0.0
+    C = np.linalg.lstsq(X0, X1, rcond=None)[0]
+    return 2.0 * float(np.linalg.slogdet(C)[1])
+
+
+def _nesting(small: Candidate, large: Candidate) -> Nesting | None:
+    if not column_space_within(small.design.X, large.design.X):
+        return None
+    return random_nesting(small.design, large.design)
+
+
+def _test(small: Candidate, large: Candidate, rng: np.random.Generator) -> LikelihoodRatio:
+    """Test one model against a larger one."""
+    df = large.fit.n_parameters - small.fit.n_parameters
+    statistic = small.fit.criterion - (large.fit.criterion - _basis_shift(small, large))
+    nan = float("nan")
+    nesting = _nesting(small, large) if df > 0 else None
+    if nesting is None:
+        why = (
+            f"{small.label} and {large.label} have the same number of parameters"
+            if df == 0
+            else f"{small.label} is not a special case of {large.label}"
+        )
+        text = f"{why}: no likelihood-ratio test, compare AIC and BIC (smaller is better)."
+        return LikelihoodRatio(small.label, large.label, nan, df, nan, nan, "not nested", text)
+    noise = small.fit.certificate.monte_carlo_error + large.fit.certificate.monte_carlo_error
+    limit = ROUNDING + 1e-10 * abs(small.fit.criterion) + 3.0 * noise
+    if statistic < -limit:
+        raise InferenceError(
+            "Adding parameters cannot make the likelihood smaller.",
+            f"-2 delta LL = {statistic:.4g} from {small.label} to {large.label}: at least one of "
+            "them is not at its optimum",
+            "look at the certificate of each fit and fit again",
+        )
+    statistic = max(statistic, 0.0)
+    null = null_distribution(small.fit, large.prepared, nesting, df, rng)
+    naive, right = float(chi2.sf(statistic, df)), null.p_value(statistic)
+    text = _sentence(small, large, statistic, df, naive, right, null.sentence, nesting)
+    return LikelihoodRatio(
+        small.label, large.label, statistic, df, naive, right, null.sentence, text
+    )
+
+
+def shown_p(p: float) -> str:
+    """``p = .032`` or ``p < .001``."""
+    return "p < .001" if p < 0.0005 else f"p = {p:.3f}".replace("0.", ".", 1)
+
+
+def _sentence(
+    small: Candidate,
+    large: Candidate,
+    statistic: float,
+    df: int,
+    naive: float,
+    right: float,
+    distribution: str,
+    nesting: Nesting,
+) -> str:
+    verdict = (
+        "significantly improved fit"
+        if right < SIGNIFICANT
+        else ("did not significantly improve fit")
+    )
+    one_sided = nesting.n_new_variances > 0
+    what = "parameter" if df == 1 else "parameters"
+    text = (
+        f"Adding {df} {what} ({large.label} over {small.label}) {verdict}: "
+        f"-2 delta LL({df}) = {statistic:.2f}, {shown_p(right)}"
+    )
+    if one_sided:
+        text += f" by the {distribution}; the naive chi2({df}) gives {shown_p(naive)}, conservative"
+    return text + "."
