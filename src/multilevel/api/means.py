@@ -21,13 +21,14 @@ from multilevel.infer.linear_hypothesis import (
 )
 from multilevel.infer.marginal_means import marginal_means, means_grid, pairwise
 from multilevel.infer.means_tests import (
+    PRINTING_SECONDS,
     JointTest,
     RowTest,
     RowTests,
     approach_of,
     coefficient_hypothesis,
+    default_tests,
     joint_test,
-    printed_tests,
     row_tests,
 )
 
@@ -68,7 +69,13 @@ class MeansMethods(FitHolder):
         return self._approaches[name]
 
     def _printed_tests(self, df: str | None = None) -> RowTests | None:
-        return printed_tests(self._prepared, self.fit, self._objective, df)
+        """Tests for a summary, which must print at once; None without fixed effects."""
+        if self.fit.n_fixed == 0:
+            return None
+        if df is None:
+            return default_tests(self._prepared, self.fit, self._approach, seconds=PRINTING_SECONDS)
+        names = coefficient_hypothesis(self.design.names)
+        return row_tests(self.fit, self._approach(df), names)
 
     def coefficients(self, df: DfMethod | None = None, conf_level: float = 0.95) -> pd.DataFrame:
         """Fixed effects with their tests and intervals.
@@ -76,7 +83,8 @@ class MeansMethods(FitHolder):
         Columns ``term, estimate, std_error, df, statistic, p_value, conf_low, conf_high``; ``df``
         is infinite for z tests. Kenward-Roger's standard errors are its adjusted ones. The
         default costs little unless factors are crossed and large (two evaluations of the
-        criterion per variance parameter).
+        criterion per variance parameter); where it cannot be had, as for a fit that is not
+        certified, the tests are z tests and ``attrs["sentence"]`` says why.
 
         Raises
         ------
@@ -89,16 +97,12 @@ class MeansMethods(FitHolder):
         >>> m.coefficients()[["term", "estimate", "df"]].round(1).to_numpy().tolist()
         [['(Intercept)', 12.7, 145.6], ['ses', 2.4, 157.5]]
         """
-        approach = self._approach(df)
-        return tests_frame(
-            row_tests(
-                self.fit,
-                approach,
-                coefficient_hypothesis(self.design.names),
-                conf_level=conf_level,
-                was_default=df is None,
+        if df is None:
+            return tests_frame(
+                default_tests(self._prepared, self.fit, self._approach, conf_level=conf_level)
             )
-        )
+        names = coefficient_hypothesis(self.design.names)
+        return tests_frame(row_tests(self.fit, self._approach(df), names, conf_level=conf_level))
 
     def test(
         self, hypothesis: str, df: DfMethod | None = None, conf_level: float = 0.95

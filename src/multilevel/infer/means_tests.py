@@ -15,6 +15,7 @@ from multilevel.estimate.records import Fit
 from multilevel.infer.between_within import between_within, residual, z_tests
 from multilevel.infer.containment import containment
 from multilevel.infer.degrees_of_freedom import (
+    LARGE_DF,
     DfApproach,
     DfMethod,
     check_df,
@@ -172,8 +173,10 @@ def row_tests(
         RowTest(label, *(float(column[k]) for column in columns))
         for k, label in enumerate(hypothesis.labels)
     ]
-    sentence = method_sentence(approach, fit.method, was_default)
-    return RowTests(tuple(rows), approach.method, level, " ".join([sentence, *approach.notes]))
+    sentences = [method_sentence(approach, fit.method, was_default), *approach.notes]
+    if known.any() and approach.method != "none" and np.all(df[known] > LARGE_DF):
+        sentences.append("Every degree of freedom exceeds 10000: t and z tests agree.")
+    return RowTests(tuple(rows), approach.method, level, " ".join(sentences))
 
 
 def joint_test(fit: Fit, approach: DfApproach, hypothesis: Hypothesis, term: str) -> JointTest:
@@ -217,43 +220,39 @@ def predicted_seconds(prepared: Prepared, fit: Fit) -> float:
     return prepared.engine_plan.seconds * evaluations
 
 
-def printed_tests(
+def default_tests(
     prepared: Prepared,
     fit: Fit,
-    objective: Callable[[], GaussianObjective],
-    df: str | None = None,
-) -> RowTests | None:
-    """Tests of all fixed effects for a summary, which must print at once; None without effects.
+    approach: Callable[[DfMethod], DfApproach],
+    *,
+    conf_level: float = 0.95,
+    seconds: float | None = None,
+) -> RowTests:
+    """Tests of all fixed effects by the default method, or z tests where it cannot be had.
 
     Parameters
     ----------
-    objective : makes the objective, factorised at the fit's parameters.
-    df : a method, used whatever it costs; None takes the default, or z tests where the default
-        would take more than ``PRINTING_SECONDS`` or cannot be had (the sentence says so).
+    approach : makes a method by its name (``approach_of`` with the fit filled in).
+    seconds : z tests too where the default is predicted to take longer; None sets no limit.
 
-    Raises
-    ------
-    InferenceError : a method that was asked for and that this fit does not allow.
+    The sentence says which tests these are, and why where they are not the default.
     """
+    method = default_df(fit.method) if fit.n_fixed else "none"
     hypothesis = coefficient_hypothesis(prepared.design.names)
-    if fit.n_fixed == 0:
-        return None
-    if df is not None:
-        method = check_df(df)
-        return row_tests(fit, approach_of(prepared, fit, objective(), method), hypothesis)
     reason = ""
-    if default_df(fit.method) != "none":
-        seconds = predicted_seconds(prepared, fit)
-        if seconds <= PRINTING_SECONDS:
+    if method != "none":
+        predicted = predicted_seconds(prepared, fit)
+        if seconds is None or predicted <= seconds:
             try:
-                approach = approach_of(prepared, fit, objective())
-                return row_tests(fit, approach, hypothesis, was_default=True)
+                return row_tests(
+                    fit, approach(method), hypothesis, conf_level=conf_level, was_default=True
+                )
             except InferenceError as error:
                 reason = f"Satterthwaite degrees of freedom cannot be had: {error.found}."
         else:
             reason = (
-                f"Satterthwaite degrees of freedom would take about {seconds:.0f} s here: ask with"
-                " df='satterthwaite'."
+                f"Satterthwaite degrees of freedom would take about {predicted:.0f} s here: ask"
+                " with df='satterthwaite'."
             )
-    found = row_tests(fit, z_tests(fit), hypothesis, was_default=True)
+    found = row_tests(fit, z_tests(fit), hypothesis, conf_level=conf_level, was_default=True)
     return replace(found, sentence=f"{found.sentence} {reason}") if reason else found

@@ -21,7 +21,6 @@ from multilevel.errors import InferenceError
 from multilevel.estimate.prepare import Prepared
 from multilevel.estimate.records import Fit
 from multilevel.infer.degrees_of_freedom import (
-    LARGE_DF,
     DfMethod,
     JointStatistic,
     independent_rows,
@@ -108,9 +107,6 @@ def satterthwaite(prepared: Prepared, fit: Fit, objective: GaussianObjective) ->
     W = _inverse(H)
     derivatives = _derivatives(face.objective)
     raw = np.stack([prepared.scaling.vcov_beta(D) for D in derivatives])
-    found = Satterthwaite(fit.vcov_beta, raw, W, tuple(notes))
-    if np.all(found.row_df(np.eye(fit.n_fixed)) > LARGE_DF):
-        notes.append("Every degree of freedom exceeds 10000: t and z tests agree.")
     return Satterthwaite(fit.vcov_beta, raw, W, tuple(notes))
 
 

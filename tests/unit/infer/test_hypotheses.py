@@ -254,10 +254,10 @@ def test_defaults_are_stated(data):
 
 
 def test_printing_never_waits_for_degrees_of_freedom(data, monkeypatch):
-    from multilevel.infer import means_tests
+    from multilevel.api import means
 
     m = mlm.fit("y ~ x + (1 | g) + (1 | a)", data)
-    monkeypatch.setattr(means_tests, "PRINTING_SECONDS", 0.0)
+    monkeypatch.setattr(means, "PRINTING_SECONDS", 0.0)
     text = " ".join(m.summary().split())
     assert "ask with df='satterthwaite'" in text
     assert "Satterthwaite degrees of freedom" in " ".join(m.summary(df="satterthwaite").split())
@@ -267,3 +267,33 @@ def test_crossed_factors_have_no_between_within(data):
     m = mlm.fit("y ~ x + (1 | g) + (1 | a)", data)
     with pytest.raises(InferenceError, match="crossed grouping factors"):
         m.coefficients(df="between-within")
+
+
+def test_an_iterative_engine_has_satterthwaite_only(data):
+    m = mlm.fit("y ~ x + (1 | g) + (1 | a)", data, engine="iterative")
+    exact = mlm.fit("y ~ x + (1 | g) + (1 | a)", data).coefficients()
+    found = m.coefficients()
+    assert "average information" in found.attrs["sentence"]
+    # average in the place of observed information, and an optimum with Monte Carlo noise
+    np.testing.assert_allclose(found["df"], exact["df"], rtol=0.2)
+    with pytest.raises(InferenceError, match="exact engine"):
+        m.coefficients(df="kenward-roger")
+
+
+def test_large_df_are_said_to_be_so():
+    rng = np.random.default_rng(2)
+    g = rng.integers(0, 40, 12_000)
+    frame = pd.DataFrame({"g": g, "x": rng.standard_normal(12_000)})
+    frame["y"] = rng.standard_normal(40)[g] + rng.standard_normal(12_000)
+    m = mlm.fit("y ~ 0 + x + (1 | g)", frame)
+    assert "exceeds 10000: t and z tests agree" in m.coefficients().attrs["sentence"]
+    both = mlm.fit("y ~ x + (1 | g)", frame)
+    assert "exceeds 10000" not in both.coefficients().attrs["sentence"]
+
+
+def test_a_model_without_fixed_effects(data):
+    m = mlm.fit("y ~ 0 + (1 | g)", data)
+    assert len(m.coefficients()) == 0
+    assert "No fixed effects." in m.summary()
+    with pytest.raises(InferenceError, match="without any"):
+        m.coefficients(df="satterthwaite")
