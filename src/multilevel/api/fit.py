@@ -33,6 +33,7 @@ def fit(
     engine: EngineName | None = None,
     rank_deficient: RankDeficient = "drop",
     advice: bool = True,
+    allow: Sequence[str] = (),
 ) -> MultilevelFit:
     """Fit a general (conditionally normal) multilevel model.
 
@@ -51,6 +52,9 @@ def fit(
     rank_deficient : ``"drop"`` leaves out fixed-effect columns that repeat others, with a
         warning; ``"refuse"`` raises an error.
     advice : whether the summary ends with advice on likely mistakes (``fit.advice`` always works).
+    allow : names of mistakes that are refused unless they are meant:
+        ``"random_slope_of_cluster_predictor"`` lets the variance of a group depend on one of its
+        variables.
 
     Returns
     -------
@@ -80,7 +84,7 @@ def fit(
     model = parse_formula(formula, check_method(method))
     clock.append(time.perf_counter())
     table = as_table(data)
-    design = build_design(model, table, weights=weights, rank_deficient=rank_deficient)
+    design = build_design(model, table, weights=weights, rank_deficient=rank_deficient, allow=allow)
     clock.append(time.perf_counter())
     prepared = prepare(design, method=model.method, engine=engine)
     clock.append(time.perf_counter())

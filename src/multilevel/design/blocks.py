@@ -23,16 +23,34 @@ _INTERCEPT = "(Intercept)"
 _PROBE = 4096
 _NOISE = 1e-12
 
+#: What a caller may allow by name although it is refused by default.
+CLUSTER_SLOPE = "random_slope_of_cluster_predictor"
+ALLOWABLE = (CLUSTER_SLOPE,)
+
 
 @dataclass(frozen=True)
 class BlockContext:
-    """What blocks are built from: the table's columns, the rows, and the weights."""
+    """What blocks are built from: the table's columns, the rows, the weights; what is allowed."""
 
     source: Source
     kept: Positions | None
     n: int
     columns: Callable[[Compiled], dict[str, Values]]
     weights: Array | None
+    allow: tuple[str, ...] = ()
+
+
+def check_allowed(allow: Sequence[str]) -> tuple[str, ...]:
+    """Return the names in ``allow`` as a tuple, or raise ``DesignError`` for an unknown one."""
+    names = (allow,) if isinstance(allow, str) else tuple(allow)
+    for name in names:
+        if name not in ALLOWABLE:
+            raise DesignError(
+                f"allow may name {', '.join(map(repr, ALLOWABLE))}.",
+                f"allow={name!r}",
+                "leave it out",
+            )
+    return names
 
 
 def group_terms(terms: Sequence[RandomTerm]) -> list[list[RandomTerm]]:
@@ -126,16 +144,38 @@ def _check_identified(block: RandomBlock, context: BlockContext) -> None:
     for a in others:
         column = block.columns[:, a]
         if has_intercept and _is_constant_within(column, block.codes, J):
+            if CLUSTER_SLOPE in context.allow:
+                _check_variance_function(block, a)
+                continue
             raise DesignError(
                 "A slope can vary across groups only if its variable varies within groups.",
                 f"{block.names[a]} has one value in every group of {block.group}, so its slope "
                 "cannot vary across them",
                 f"leave {block.names[a]} out of the random term on {block.group}; keep it as a "
-                "fixed effect",
+                f"fixed effect. If the variance of {block.group} shall depend on it, write allow="
+                f'("{CLUSTER_SLOPE}",)',
             )
     if q - has_intercept > 1:
         _check_independent(block)
     _check_together(block)
+
+
+def _check_variance_function(block: RandomBlock, a: int) -> None:
+    """Refuse a variance ``t00 + 2 t01 w + t11 w^2`` that the values of w do not determine."""
+    values = np.unique(block.columns[:, a])
+    together = any(
+        structure == "unstructured" and start <= a < stop and _INTERCEPT in block.names[start:stop]
+        for start, stop, structure in block.structure.terms
+    )
+    found = len(values) if together else len(np.unique(values**2))
+    needed = 3 if together else 2
+    if found < needed:
+        raise DesignError(
+            f"A variance that depends on a group's variable needs {needed} values of it"
+            + ("." if together else " that differ in size."),
+            f"{block.names[a]} has {found} over {block.group}",
+            f"leave {block.names[a]} out of the random term on {block.group}",
+        )
 
 
 def _is_flat(weights: Array | None) -> bool:

@@ -11,7 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from multilevel.design.blocks import BlockContext, group_terms, learn_block, order_blocks
+from multilevel.design.blocks import (
+    BlockContext,
+    check_allowed,
+    group_terms,
+    learn_block,
+    order_blocks,
+)
 from multilevel.design.centring import learn_centring
 from multilevel.design.encode import evaluate_number, learn_columns
 from multilevel.design.rank import find_dependent
@@ -105,6 +111,7 @@ def build_design(
     weights: str | Sequence[float] | NDArray[Any] | None = None,
     rank_deficient: RankDeficient = "drop",
     levels: Mapping[str, Sequence[Any]] | None = None,
+    allow: Sequence[str] = (),
 ) -> Design:
     """Lay a model over a table.
 
@@ -122,6 +129,7 @@ def build_design(
     rank_deficient : ``"drop"`` leaves out fixed-effect columns that are combinations of earlier
         ones (and says why in ``dropped_columns``); ``"refuse"`` raises.
     levels : ``{variable: categories in order}``, the first is the reference.
+    allow : refusals that are lifted: ``"random_slope_of_cluster_predictor"``.
 
     Returns
     -------
@@ -155,7 +163,9 @@ def build_design(
     dropped = {fixed.names[j]: why for j, why in report.dropped.items()}
     if rank_deficient == "refuse":
         _refuse_dropped(dropped)
-    context = BlockContext(source, kept, workshop.n, workshop.columns, final_weights)
+    context = BlockContext(
+        source, kept, workshop.n, workshop.columns, final_weights, check_allowed(allow)
+    )
     pairs = order_blocks([learn_block(terms, context) for terms in group_terms(model.random)])
     offset = _offset(parts.offsets, workshop)
     _check_size(workshop.n, len(report.kept))
