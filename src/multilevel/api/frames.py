@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from multilevel.interpret.predict import Prediction
+    from multilevel.interpret.predict import Prediction, PredictionInterval
     from multilevel.interpret.random_effects import RandomEffectsTable
 
 
@@ -36,14 +36,20 @@ def random_effects_frame(table: RandomEffectsTable) -> pd.DataFrame:
     return out
 
 
-def prediction_frame(prediction: Prediction, data: Any) -> pd.DataFrame:
+def prediction_frame(
+    prediction: Prediction, data: Any, bounds: PredictionInterval | None = None
+) -> pd.DataFrame:
     """Predictions as a frame on the index of ``data``; ``attrs`` hold counts and meanings."""
     index = data.index if isinstance(data, pd.DataFrame) else None
     columns = {"estimate": prediction.estimate}
     if prediction.std_error is not None and prediction.prediction_std_error is not None:
         columns["std_error"] = prediction.std_error
         columns["prediction_std_error"] = prediction.prediction_std_error
+    if bounds is not None:
+        columns["conf_low"], columns["conf_high"] = bounds.conf_low, bounds.conf_high
     out = pd.DataFrame(columns, index=index)
+    if bounds is not None:
+        out.attrs["interval"] = bounds.sentence
     out.attrs["kind"] = prediction.kind
     out.attrs["n_missing"] = prediction.n_missing
     out.attrs["missing"] = prediction.missing

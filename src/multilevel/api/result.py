@@ -18,22 +18,19 @@ from multilevel.api.diagnose import DiagnosticMethods
 from multilevel.api.effects import EffectMethods
 from multilevel.api.frames import (
     frame_of_records,
-    prediction_frame,
     random_effects_frame,
     square_frame,
 )
 from multilevel.api.intervals import IntervalMethods
 from multilevel.api.means import MeansMethods
 from multilevel.api.pictures import PictureMethods
+from multilevel.api.rows import RowMethods
 from multilevel.api.slopes import SlopeMethods
 from multilevel.errors import ConvergenceWarning, InferenceError
 from multilevel.estimate.fit import solve
-from multilevel.estimate.posterior import random_effects as estimate_random_effects
 from multilevel.estimate.prepare import Prepared, with_method, with_response
 from multilevel.infer.degrees_of_freedom import DfMethod
 from multilevel.interpret.advice.advise import advise
-from multilevel.interpret.fitted import FittedKind, ResidualKind, fitted_values, residuals
-from multilevel.interpret.predict import NewLevels, PredictionKind, predict_rows
 from multilevel.interpret.random_effects import StdErrorKind, random_effects_table
 from multilevel.interpret.variance import (
     IntraclassCorrelation,
@@ -51,7 +48,6 @@ from multilevel.report.summary import sections, title
 from multilevel.simulate.response import SimulationKind, simulate_responses
 
 if TYPE_CHECKING:
-    from multilevel.estimate.posterior import BlockEffects
     from multilevel.estimate.records import Certificate, Fit
     from multilevel.interpret.advice.record import Advice
 
@@ -70,7 +66,7 @@ def warn_unless_certified(fit: Fit, stacklevel: int) -> None:
 
 class MultilevelFit(
     PictureMethods, DiagnosticMethods, EffectMethods, MeansMethods, SlopeMethods,
-    ComparisonMethods, IntervalMethods,
+    ComparisonMethods, IntervalMethods, RowMethods,
 ):  # fmt: skip
     """A fitted multilevel model; printing it gives the summary.
 
@@ -163,14 +159,6 @@ class MultilevelFit(
         labels = [str(row) for row in found.rows]
         return square_frame(found.covariance, labels), square_frame(found.correlation, labels)
 
-    @cached_property
-    def _effects(self) -> tuple[BlockEffects, ...]:
-        return estimate_random_effects(self._prepared, self.fit)
-
-    @property
-    def _estimates(self) -> tuple[Array, ...]:
-        return tuple(effect.estimates for effect in self._effects)
-
     def random_effects(
         self, *, std_error: StdErrorKind = "comparative", conf_level: float = 0.95
     ) -> pd.DataFrame:
@@ -258,67 +246,6 @@ class MultilevelFit(
     def advice(self) -> tuple[Advice, ...]:
         """What to look at again: likely mistakes, errors first (see ``Advice``)."""
         return advise(self.design, self.fit)
-
-    # -- rows ----------------------------------------------------------------------------------
-
-    def fitted(self, kind: FittedKind = "conditional") -> Array:
-        """Fitted values of the analysed rows, (n,), offset included.
-
-        ``"conditional"`` adds the estimated random effects; ``"population"`` sets them to zero;
-        ``"marginal"`` averages over them (the same number for the identity link).
-        """
-        estimates = self._estimates if kind == "conditional" else ()
-        return fitted_values(self.design, self.fit, estimates, kind)
-
-    def residuals(self, kind: ResidualKind = "conditional") -> Array:
-        """Residuals of the analysed rows, (n,).
-
-        ``"conditional"`` is ``y - fitted("conditional")``; ``"marginal"`` is ``y`` minus the
-        fixed part; ``"standardised"`` is conditional over ``sigma / sqrt(weight)``.
-        """
-        estimates = () if kind == "marginal" else self._estimates
-        return residuals(self.design, self.fit, estimates, kind)
-
-    def predict(
-        self,
-        new_data: Any,
-        *,
-        kind: PredictionKind = "conditional",
-        new_levels: NewLevels = "zero",
-        std_error: bool = False,
-    ) -> pd.DataFrame:
-        """Predict the response for the rows of a new table.
-
-        Parameters
-        ----------
-        new_data : table with the predictors (and, for ``"conditional"``, the group ids).
-        kind : ``"conditional"`` adds the random effects of the row's groups; ``"population"``
-            sets them to zero; ``"marginal"`` averages over them (same mean, identity link).
-        new_levels : for ``"conditional"``: ``"zero"`` gives groups without data random effects
-            of zero, their best prediction; ``"error"`` refuses them.
-        std_error : adds ``std_error`` (of the mean) and ``prediction_std_error`` (of one new
-            observation of weight 1); ``attrs["std_error"]`` says what each includes.
-
-        Returns
-        -------
-        Frame with ``estimate``, one row per row of ``new_data``; NaN where a predictor is missing
-        (``attrs["n_missing"]``). ``attrs["new_levels"]`` lists the groups without data.
-
-        Raises
-        ------
-        InferenceError, DesignError, TableError : see the message.
-        """
-        estimates = self._estimates if kind == "conditional" else ()
-        prediction = predict_rows(
-            self._prepared,
-            self.fit,
-            new_data,
-            estimates,
-            kind=kind,
-            new_levels=new_levels,
-            std_error=std_error,
-        )
-        return prediction_frame(prediction, new_data)
 
     # -- other data, other methods -------------------------------------------------------------
 

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
 from multilevel.design.replay import NewRows, replay
 from multilevel.errors import InferenceError
 from multilevel.estimate.posterior import evaluated
 from multilevel.interpret.fitted import add_random_part, check_kind, fixed_part
+from multilevel.interpret.intraclass import check_level
 from multilevel.interpret.prediction_variance import PredictionRows, relative_variance
 
 if TYPE_CHECKING:
@@ -29,6 +31,8 @@ PredictionKind = Literal["conditional", "population", "marginal"]
 NewLevels = Literal["zero", "error"]
 PREDICTION_KINDS: tuple[str, ...] = get_args(PredictionKind)
 NEW_LEVELS: tuple[str, ...] = get_args(NewLevels)
+IntervalKind = Literal["confidence", "prediction"]
+INTERVALS: tuple[str, ...] = get_args(IntervalKind)
 
 STD_ERROR_SENTENCES = {
     "conditional": "std_error: error of the predicted mean of this row's own groups, from the "
@@ -72,6 +76,59 @@ class Prediction:
     missing: dict[str, int]
     new_levels: dict[str, tuple[Any, ...]]
     sentence: str
+
+
+@dataclass(frozen=True)
+class PredictionInterval:
+    """Bounds (n,) around predictions, and what they mean."""
+
+    conf_low: Array
+    conf_high: Array
+    sentence: str
+
+
+def check_interval(interval: str | None, conf_level: float) -> None:
+    """Raise ``InferenceError`` for an unknown interval or a level outside (0, 1)."""
+    if interval is not None and interval not in INTERVALS:
+        raise InferenceError(
+            f"The interval of a prediction must be one of {', '.join(map(repr, INTERVALS))}.",
+            f"interval={interval!r}",
+            "write interval='confidence' for the mean, 'prediction' for one new observation",
+        )
+    check_level(conf_level)
+
+
+def prediction_interval(
+    prediction: Prediction, interval: str, conf_level: float
+) -> PredictionInterval:
+    """Normal bounds around predictions that have standard errors.
+
+    Parameters
+    ----------
+    prediction : from ``predict_rows(..., std_error=True)``.
+    interval : ``"confidence"`` for the mean, ``"prediction"`` for one new observation.
+    conf_level : between 0 and 1.
+
+    Raises
+    ------
+    InferenceError : an unknown interval, or predictions without standard errors.
+    """
+    check_interval(interval, conf_level)
+    is_mean = interval == "confidence"
+    error = prediction.std_error if is_mean else prediction.prediction_std_error
+    if error is None:
+        raise InferenceError(
+            "An interval needs the standard errors of the predictions.",
+            "predictions without them",
+            "predict with std_error=True",
+        )
+    margin = float(stats.norm.ppf(0.5 + conf_level / 2.0)) * error
+    what = "the predicted mean" if is_mean else "one new observation of weight 1"
+    sentence = (
+        f"{100 * conf_level:g}% interval for {what} (normal quantiles; variances are taken as "
+        "known)."
+    )
+    return PredictionInterval(prediction.estimate - margin, prediction.estimate + margin, sentence)
 
 
 def predict_rows(

@@ -197,3 +197,19 @@ def test_rows_are_positions_in_the_table(data):
     assert result.n == 178
     assert set(range(180)) - set(result.rows.tolist()) == {0, 5}
     assert len(result.fitted()) == 178
+
+
+def test_prediction_intervals(result, data):
+    new = data.iloc[[0, 15]].assign(Days=[2, 20])
+    plain = result.predict(new, std_error=True)
+    for interval, column in (("confidence", "std_error"), ("prediction", "prediction_std_error")):
+        table = result.predict(new, interval=interval, conf_level=0.9)
+        margin = 1.6448536269514722 * plain[column]
+        assert table["conf_low"].tolist() == pytest.approx((plain["estimate"] - margin).tolist())
+        assert table["conf_high"].tolist() == pytest.approx((plain["estimate"] + margin).tolist())
+        assert table.attrs["interval"].startswith("90% interval for")
+    assert "conf_low" not in plain
+    with pytest.raises(InferenceError, match="interval of a prediction"):
+        result.predict(new, interval="both")
+    with pytest.raises(InferenceError, match="between 0 and 1"):
+        result.predict(new, interval="confidence", conf_level=95)
