@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from multilevel.report.document import Document, Picture, build_document
 from multilevel.report.methods_paragraph import methods_paragraph
 from multilevel.report.plots.catalogue import (
     PICTURES,
+    WITH_BANDS,
     check_picture,
     draw,
     draw_piles,
@@ -34,6 +36,9 @@ class PictureMethods(MeansMethods):
         effects = random_effects(self._prepared, self.fit)
         return PictureSource(self.design, self.fit, effects)
 
+    def _slope_source(self, df: str | None) -> PictureSource:
+        return replace(self._picture_source(), approach=self._approach(df))
+
     def plot(self, name: str, **options: Any) -> ggplot:
         """Draw a picture of the fit; the plotnine object returned can be changed or saved.
 
@@ -42,9 +47,9 @@ class PictureMethods(MeansMethods):
         name, options : the picture and what it takes:
 
             - ``"clusters"`` (``predictor, group``): predicted line of each cluster over the data.
-            - ``"slopes"`` (``predictor, moderator``): simple slopes with 95% bands.
-            - ``"johnson_neyman"`` (``predictor, moderator``): slope along its moderator, and where
-              it differs from zero.
+            - ``"slopes"`` (``predictor, moderator, df``): simple slopes with 95% bands.
+            - ``"johnson_neyman"`` (``predictor, moderator, df``): slope along its moderator, and
+              where it differs from zero.
             - ``"caterpillar"`` (``group, term``): random effects with 95% intervals.
             - ``"variance"`` (``predictor``): variance of the outcome along a random slope.
             - ``"piles"`` (``models, names``): piles of variance of ``models`` (earlier fits) and
@@ -75,7 +80,10 @@ class PictureMethods(MeansMethods):
             fits = [*options.get("models", ()), self]
             titles = options.get("names") or [f"model {k}" for k in range(1, len(fits) + 1)]
             return draw_piles([fit._picture_source() for fit in fits], list(titles))
-        return draw(name, self._picture_source(), options)
+        if name not in WITH_BANDS:
+            return draw(name, self._picture_source(), options)
+        others = {key: value for key, value in options.items() if key != "df"}
+        return draw(name, self._slope_source(options.get("df")), others)
 
     def methods_paragraph(self) -> str:
         """A paragraph for the methods section, every number of it read from this fit.
@@ -133,7 +141,8 @@ class PictureMethods(MeansMethods):
             source = self._picture_source()
             for name in pictures_for(source):
                 words = PICTURES[name][0]
-                drawn.append(Picture(name, words.capitalize(), to_png(draw(name, source, {}))))
+                made = self._slope_source(df) if name in WITH_BANDS else source
+                drawn.append(Picture(name, words.capitalize(), to_png(draw(name, made, {}))))
         return build_document(
             self.fit,
             self.design,

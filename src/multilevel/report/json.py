@@ -11,6 +11,8 @@ from multilevel.design.records import Design
 from multilevel.estimate.records import Certificate, Fit
 from multilevel.infer.means_tests import RowTests
 from multilevel.interpret.advice.advise import advise
+from multilevel.interpret.design_effect import design_effects
+from multilevel.interpret.explained_variance import overall
 from multilevel.interpret.variance import RESIDUAL, variance_components
 
 
@@ -18,9 +20,10 @@ def fit_json(fit: Fit, design: Design, tests: RowTests | None = None) -> dict[st
     """Return all numbers of a fit under stable keys; numbers that do not exist are ``None``.
 
     Keys: ``formula, family, method, n, groups, minus2_loglik`` (ML) or ``reml_criterion`` (REML),
-    ``n_par, aic, bic, fixed, random, residual_variance, status, is_singular, certificate,
-    seconds, advice``. ``random`` lists variances (``term2`` is ``None``) and estimated
-    covariances of random effects; the residual variance stands alone. ``advice`` lists
+    ``n_par, aic, bic, fixed, random, residual_variance, icc, design_effect, r2, status,
+    is_singular, certificate, seconds, advice``. ``random`` lists variances (``term2`` is ``None``)
+    and estimated covariances of random effects; the residual variance stands alone. ``icc`` is the share of each
+    factor in the variance, ``design_effect`` is at Kish's cluster size. ``advice`` lists
     ``code, severity, sentence, mend``, the most severe first. With ``tests``, ``fixed`` has
     ``df, statistic, p_value, conf_low, conf_high`` too (``df`` is ``None`` where it is infinite),
     and ``df_method, df_sentence, conf_level`` say which tests these are.
@@ -51,6 +54,7 @@ def fit_json(fit: Fit, design: Design, tests: RowTests | None = None) -> dict[st
             if c.group != RESIDUAL
         ],
         "residual_variance": _number(fit.sigma2),
+        **_effect_sizes(fit, design),
         "status": certificate.status,
         "is_singular": certificate.status == "singular" or bool(certificate.redundant),
         "certificate": _certificate(certificate),
@@ -59,6 +63,28 @@ def fit_json(fit: Fit, design: Design, tests: RowTests | None = None) -> dict[st
             {"code": a.code, "severity": a.severity, "sentence": a.sentence, "mend": a.mend}
             for a in advise(design, fit)
         ],
+    }
+
+
+def _effect_sizes(fit: Fit, design: Design) -> dict[str, Any]:
+    """Shares of variance by factor, design effects at Kish's cluster size, R2 by measure."""
+    effects = [e for e in design_effects(design, fit) if e.component == "Kish size"]
+    total, marginal, conditional = overall(design, fit)
+    return {
+        "icc": {e.group: _number(e.icc) for e in effects},
+        "design_effect": {
+            e.group: {
+                "cluster_size": _number(e.cluster_size),
+                "estimate": _number(e.estimate),
+                "effective_n": _number(e.effective_n),
+            }
+            for e in effects
+        },
+        "r2": {
+            "total": _number(total.estimate),
+            "marginal": _number(marginal.estimate),
+            "conditional": _number(conditional.estimate),
+        },
     }
 
 

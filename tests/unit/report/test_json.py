@@ -21,6 +21,9 @@ KEYS = {
     "fixed",
     "random",
     "residual_variance",
+    "icc",
+    "design_effect",
+    "r2",
     "status",
     "is_singular",
     "certificate",
@@ -81,3 +84,24 @@ def test_singular_fits_are_flagged():
     assert out["is_singular"] is True
     assert out["certificate"]["redundant"][0]["weights"] == {"ses": 1.0}
     assert round_trip(*hand.cross_level_model())["is_singular"] is False
+
+
+def test_effect_sizes_by_hand():
+    fit, design = hand.cross_level_model()
+    out = round_trip(fit, design)
+    block, G = design.blocks[0], fit.random_covariance[0]
+    between = np.mean([z @ G @ z for z in block.columns])
+    icc = between / (between + fit.sigma2)
+    assert out["icc"] == {"school": pytest.approx(icc)}
+    sizes = np.bincount(block.codes)
+    size = (sizes**2).sum() / sizes.sum()
+    effect = out["design_effect"]["school"]
+    assert effect["cluster_size"] == pytest.approx(size)
+    assert effect["estimate"] == pytest.approx(1 + (size - 1) * icc)
+    assert effect["effective_n"] == pytest.approx(design.n / effect["estimate"])
+    f = (design.X @ fit.beta).var()
+    total = f + between + fit.sigma2
+    assert out["r2"]["marginal"] == pytest.approx(f / total)
+    assert out["r2"]["conditional"] == pytest.approx((f + between) / total)
+    r = np.corrcoef(design.y, design.X @ fit.beta)[0, 1]
+    assert out["r2"]["total"] == pytest.approx(r**2)

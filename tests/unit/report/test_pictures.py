@@ -11,6 +11,7 @@ import pytest
 
 import multilevel as mlm
 from multilevel.errors import InferenceError, MissingPackageError
+from multilevel.report.layout import short
 from multilevel.report.packages import require
 from multilevel.report.plots.backend import MAX_MARKS, sample_rows, spread_rows, to_png
 from multilevel.report.plots.columns import Moving, rows_along
@@ -110,7 +111,7 @@ def test_lines_of_clusters_are_conditional_predictions():
 
 def test_bands_of_simple_slopes_are_those_of_predict():
     m = fits.crossed()
-    frame = m.plot("slopes", predictor="x", moderator="w").data
+    frame = m.plot("slopes", predictor="x", moderator="w", df="none").data
     w = m.design.X[:, m.design.names.index("w")]
     values = [w.mean() - w.std(ddof=1), w.mean(), w.mean() + w.std(ddof=1)]
     for value, label in zip(values, frame["at"].cat.categories, strict=True):
@@ -133,15 +134,37 @@ def test_slopes_of_a_category_show_each_of_its_levels_and_curves():
     np.testing.assert_allclose(rows["y"], expected, rtol=1e-9)
 
 
+def test_region_is_that_of_the_table():
+    m = fits.crossed()
+    for df in ("none", "satterthwaite"):
+        regions = m.johnson_neyman("x", "w", df=df)
+        caption = m.plot("johnson_neyman", predictor="x", moderator="w", df=df).labels.caption
+        ends = [r.low for r in regions.itertuples() if r.low_inside]
+        assert len(ends) >= 1
+        for end in ends:
+            assert short(end) in caption
+
+
+def test_bands_follow_the_degrees_of_freedom():
+    m = fits.crossed()
+    wide = m.plot("slopes", predictor="x", moderator="w").data
+    narrow = m.plot("slopes", predictor="x", moderator="w", df="none").data
+    assert ((wide["high"] - wide["low"]) > (narrow["high"] - narrow["low"])).all()
+
+
 def test_limits_of_the_region_solve_their_equation():
     b, V = np.array([0.5, 0.4]), np.array([[0.04, -0.005], [-0.005, 0.01]])
-    limits = region_limits(b, V)
+
+    def line(w):
+        variance = V[0, 0] + 2 * w * V[0, 1] + w * w * V[1, 1]
+        return b[0] + b[1] * w, 1.959963984540054 * np.sqrt(variance)
+
+    limits = region_limits(line, np.linspace(-9.0, 9.0, 100))
     assert len(limits) == 2
     for w in limits:
         error = np.sqrt(V[0, 0] + 2 * w * V[0, 1] + w * w * V[1, 1])
         assert abs(b[0] + b[1] * w) == pytest.approx(1.959963984540054 * error, rel=1e-9)
-    assert region_limits(np.array([5.0, 0.0]), np.eye(2) * [0.01, 1e-9]) != [0.0]
-    assert region_limits(np.array([0.0, 0.0]), np.eye(2)) == []
+    assert region_limits(line, np.linspace(1.0, 2.0, 10)) == []
 
 
 def test_caterpillar_shows_the_random_effects_in_order():

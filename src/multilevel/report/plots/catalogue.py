@@ -16,14 +16,17 @@ if TYPE_CHECKING:
 #: Name -> what it shows, and the options it takes.
 PICTURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "clusters": ("predicted line of each cluster over the data", ("predictor", "group")),
-    "slopes": ("simple slopes with 95% bands", ("predictor", "moderator")),
-    "johnson_neyman": ("slope along its moderator", ("predictor", "moderator")),
+    "slopes": ("simple slopes with 95% bands", ("predictor", "moderator", "df")),
+    "johnson_neyman": ("slope along its moderator", ("predictor", "moderator", "df")),
     "caterpillar": ("random effects with intervals", ("group", "term")),
     "variance": ("variance of the outcome along a random slope", ("predictor",)),
     "piles": ("piles of variance across models", ("models", "names")),
     "residuals": ("residuals in four panels", ("group",)),
     "spaghetti": ("raw data by cluster", ("predictor", "group")),
 }
+
+#: Pictures whose bands take the degrees of freedom of the tests.
+WITH_BANDS = ("slopes", "johnson_neyman")
 
 
 def check_picture(name: str, options: Mapping[str, Any]) -> None:

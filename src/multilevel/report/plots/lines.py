@@ -6,14 +6,13 @@ Sources: Snijders & Bosker 2012, sections 5.1 and 5.2 (lines of clusters); Bauer
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import plotnine as p9
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from multilevel.errors import InferenceError
 from multilevel.interpret.advice.columns import INTERCEPT
@@ -39,7 +38,7 @@ Array = NDArray[np.float64]
 _MAX_LINES = 200
 _CURVE_POINTS = 25
 _BAND_POINTS = 60
-_Z95 = float(ndtri(0.975))
+_BISECTIONS = 50
 
 
 def numeric_predictors(source: PictureSource) -> tuple[str, ...]:
@@ -234,7 +233,7 @@ def simple_slopes(
     source: PictureSource, predictor: str | None = None, moderator: str | None = None
 ) -> p9.ggplot:
     """Lines of the fixed effects at chosen values of a moderator, with 95% bands."""
-    design, fit = source.design, source.fit
+    design = source.design
     x_name, by = choose_pair(source, predictor, moderator)
     x = observed(source, x_name)
     few = np.unique(x)
@@ -246,15 +245,15 @@ def simple_slopes(
             n: Moving(observed(source, n), np.full(len(grid), v)) for n, v in setting.values.items()
         }
         rows = rows_along(design.names, design.X, design.X.mean(axis=0), move)
-        error = np.sqrt(np.maximum(np.einsum("ia,ab,ib->i", rows, fit.vcov_beta, rows), 0.0))
+        half = source.half_width(rows)
         mean = _average(source, move)
         frames.append(
             pd.DataFrame(
                 {
                     "x": grid,
                     "y": mean,
-                    "low": mean - _Z95 * error,
-                    "high": mean + _Z95 * error,
+                    "low": mean - half,
+                    "high": mean + half,
                     "at": setting.label,
                 }
             )
@@ -269,8 +268,8 @@ def simple_slopes(
     ]
     shown_by = None if by is None else (factor_of(by) or (by,))[0]
     note = caption(
-        "Fixed effects only (random effects of zero), with 95% bands (normal; variances taken as"
-        " known).",
+        f"Fixed effects only (random effects of zero), with pointwise 95% bands"
+        f" ({source.band_words}).",
         f"Held at their means: {join_words(held)}." if held else "",
     )
     picture = (
@@ -297,8 +296,9 @@ def johnson_neyman(
 ) -> p9.ggplot:
     """Slope of a predictor at each value of its moderator, with the region where it is not zero.
 
-    ``slope(w) = b_x + b_xw w`` with variance ``v_x + 2 w v_x,xw + w^2 v_xw``; the region's limits
-    solve ``slope(w)^2 = z^2 variance(w)`` (Bauer & Curran 2005, equation 16).
+    ``slope(w) = b_x + b_xw w`` with variance ``v_x + 2 w v_x,xw + w^2 v_xw``; the region ends where
+    ``|slope(w)|`` is the critical value times its standard error (Bauer & Curran 2005, equation
+    16, with degrees of freedom that may change along w).
     """
     design, fit = source.design, source.fit
     x_name, by = choose_pair(source, predictor, moderator)
@@ -311,16 +311,19 @@ def johnson_neyman(
             f"write {x_name} * w in the formula, w being the moderator",
         )
     i, j = design.names.index(x_name), products[pair]
-    b, V = fit.beta[[i, j]], fit.vcov_beta[np.ix_([i, j], [i, j])]
     w = observed(source, str(by))
     grid = np.linspace(float(w.min()), float(w.max()), 200)
-    slope = b[0] + b[1] * grid
-    error = np.sqrt(np.maximum(V[0, 0] + 2.0 * grid * V[0, 1] + grid**2 * V[1, 1], 0.0))
-    low, high = slope - _Z95 * error, slope + _Z95 * error
+
+    def line(at: Array) -> tuple[Array, Array]:
+        rows = np.zeros((len(at), len(design.names)))
+        rows[:, i], rows[:, j] = 1.0, at
+        return rows @ fit.beta, source.half_width(rows)
+
+    slope, half = line(grid)
+    low, high = slope - half, slope + half
     table = pd.DataFrame({"x": grid, "y": slope, "low": low, "high": high})
     apart = (low > 0.0) | (high < 0.0)
-    limits = region_limits(b, V)
-    inside = [c for c in limits if grid[0] < c < grid[-1]]
+    inside = region_limits(line, grid)
     # Pieces between limits are drawn apart, so that no ribbon bridges a region.
     table["piece"] = np.searchsorted(np.asarray(inside), grid).astype(str)
     table["kind"] = np.where(apart, "not zero", "may be zero")
@@ -331,7 +334,9 @@ def johnson_neyman(
         else "Within the data the 95% interval of the slope "
         + ("never includes zero." if bool(apart.all()) else "includes zero throughout.")
     )
-    note = caption(where, "Pointwise normal intervals; the axis spans the observed values.")
+    note = caption(
+        where, f"Pointwise intervals ({source.band_words}); the axis spans the observed values."
+    )
     return (
         p9.ggplot(table, p9.aes("x", "y"))
         + p9.geom_hline(yintercept=0.0, color=INK, size=0.6)
@@ -348,18 +353,24 @@ def johnson_neyman(
     )
 
 
-def region_limits(b: Array, V: Array, z: float = _Z95) -> list[float]:
-    """Values w, ascending, at which ``|b0 + b1 w| = z se(w)``; none, one or two.
+def region_limits(line: Callable[[Array], tuple[Array, Array]], grid: Array) -> list[float]:
+    """Places between the grid's ends at which the interval of a slope begins or ends to hold zero.
 
-    ``b`` (2,) estimates of the slope and of the interaction, ``V`` (2, 2) their covariance.
+    ``line`` gives slopes and half widths (m,) at m values; sign changes of ``|slope| - half``
+    between neighbours of the ascending ``grid`` are bisected to rounding.
     """
-    a2 = float(b[1] ** 2 - z**2 * V[1, 1])
-    a1 = float(2.0 * (b[0] * b[1] - z**2 * V[0, 1]))
-    a0 = float(b[0] ** 2 - z**2 * V[0, 0])
-    if a2 == 0.0:
-        return [] if a1 == 0.0 else [-a0 / a1]
-    inside = a1 * a1 - 4.0 * a2 * a0
-    if inside < 0.0:
-        return []
-    root = math.sqrt(inside)
-    return sorted({(-a1 - root) / (2.0 * a2), (-a1 + root) / (2.0 * a2)})
+
+    def excess(at: Array) -> Array:
+        slope, half = line(at)
+        return np.asarray(np.abs(slope) - half)
+
+    out = []
+    beyond = excess(grid) > 0.0
+    for k in np.flatnonzero(beyond[1:] != beyond[:-1]):
+        low, high = float(grid[k]), float(grid[k + 1])
+        for _ in range(_BISECTIONS):
+            middle = 0.5 * (low + high)
+            same = (excess(np.array([middle]))[0] > 0.0) == beyond[k]
+            low, high = (middle, high) if same else (low, middle)
+        out.append(0.5 * (low + high))
+    return out

@@ -12,6 +12,8 @@ from multilevel.design.records import Design, RandomBlock
 from multilevel.errors import InferenceError
 from multilevel.estimate.posterior import BlockEffects
 from multilevel.estimate.records import Fit
+from multilevel.infer.degrees_of_freedom import DF_NAMES, DfApproach
+from multilevel.infer.means_tests import critical_values
 from multilevel.interpret.variance import is_nested
 
 Array = NDArray[np.float64]
@@ -25,11 +27,30 @@ class PictureSource:
     ----------
     design, fit : the analysed rows and the estimates, user units.
     effects : random effects of each block, in the design's order.
+    approach : degrees of freedom for bands of the fixed effects; None gives normal bands.
     """
 
     design: Design
     fit: Fit
     effects: tuple[BlockEffects, ...]
+    approach: DfApproach | None = None
+
+    def half_width(self, rows: Array, conf_level: float = 0.95) -> Array:
+        """Half the confidence interval (m,) of ``rows`` (m, p) times the fixed effects."""
+        vcov = self.fit.vcov_beta if self.approach is None else self.approach.vcov
+        error = np.sqrt(np.maximum(np.einsum("ia,ab,ib->i", rows, vcov, rows), 0.0))
+        if self.approach is None:
+            df = np.full(len(rows), np.inf)
+        else:
+            df = np.asarray(self.approach.row_df(rows))
+        return np.asarray(error * critical_values(df, conf_level))
+
+    @property
+    def band_words(self) -> str:
+        """How the bands were made, for captions."""
+        if self.approach is None or self.approach.method == "none":
+            return "normal"
+        return f"t, {DF_NAMES[self.approach.method]} degrees of freedom"
 
     def block_number(self, group: str | None) -> int:
         """Position of a grouping factor; the one with the fewest levels if not named."""
