@@ -83,7 +83,7 @@ class EffectMethods(FitHolder):
         >>> m.design_effects()[["estimate", "effective_n"]].round(1).to_numpy().tolist()
         [[8.9, 805.6], [9.5, 758.0]]
         """
-        return sentence_frame(design_effects(self._evidence()), DesignEffect)
+        return sentence_frame(design_effects(self.design, self.fit), DesignEffect)
 
     def reliability(self) -> pd.DataFrame:
         """Reliability of the clusters' means and slopes: mean and range over clusters.

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from multilevel.errors import InferenceError
-from multilevel.interpret.intraclass import column_moments
-from multilevel.interpret.variance_share import Evidence, share
+from multilevel.interpret.intraclass import group_shares
 
 if TYPE_CHECKING:
-    from multilevel.design.records import RandomBlock
+    from multilevel.design.records import Design, RandomBlock
+    from multilevel.estimate.records import Fit
 
 
 @dataclass(frozen=True)
@@ -70,17 +70,14 @@ def cluster_sizes(block: RandomBlock) -> tuple[float, float]:
     return float(counts.mean()), float(counts @ counts / counts.sum())
 
 
-def design_effects(evidence: Evidence) -> tuple[DesignEffect, ...]:
+def design_effects(design: Design, fit: Fit) -> tuple[DesignEffect, ...]:
     """Design effect of each grouping factor at the mean and at Kish's cluster size.
 
     The ICC is the factor's share of the total variance (averaged over the rows where a slope is
     random). It applies to means and to predictors that are constant within clusters.
     """
-    design = evidence.prepared.design
-    moments = column_moments(design)
     out = []
-    for t, block in enumerate(design.blocks):
-        icc = share(evidence, moments, [t], 0.95).estimate
+    for block, icc in zip(design.blocks, group_shares(design, fit), strict=True):
         for component, size in zip(("mean size", "Kish size"), cluster_sizes(block), strict=True):
             effect = design_effect(size, icc)
             worth = design.n / effect

@@ -71,12 +71,18 @@ def explained_variance(design: Design, fit: Fit) -> tuple[Explained, ...]:
     weight 1. Rights & Sterba's symbols for two levels: ``f1`` is ``f`` of ``rows``, ``f2`` is
     ``f`` of the factor, ``v`` that of ``rows`` and ``m`` that of the factor.
     """
+    return (*overall(design, fit), *_rights_sterba(variance_parts(design, fit)))
+
+
+def overall(design: Design, fit: Fit) -> tuple[Explained, Explained, Explained]:
+    """Total, marginal and conditional R2: one pass over the rows, no split by level."""
     prediction = fixed_part(design.X, fit.beta, design.offset)
-    out = [_total(design.y, prediction)]
-    parts = variance_parts(design, fit)
-    out += _nakagawa(parts)
-    out += _rights_sterba(parts)
-    return tuple(out)
+    moments = column_moments(design)
+    random = sum(
+        float(np.trace(G @ M)) for G, M in zip(fit.random_covariance, moments, strict=True)
+    )
+    marginal, conditional = _nakagawa(float(prediction.var()), random, fit.sigma2)
+    return _total(design.y, prediction), marginal, conditional
 
 
 def _total(y: Array, prediction: Array) -> Explained:
@@ -90,11 +96,10 @@ def _total(y: Array, prediction: Array) -> Explained:
     )  # fmt: skip
 
 
-def _nakagawa(parts: VarianceParts) -> list[Explained]:
-    f = float(parts.values[:, 0].sum())
-    random = float(parts.values[:, 1:3].sum())
-    marginal, conditional = f / parts.total, (f + random) / parts.total
-    return [
+def _nakagawa(f: float, random: float, sigma2: float) -> tuple[Explained, Explained]:
+    total = f + random + sigma2
+    marginal, conditional = f / total, (f + random) / total
+    return (
         Explained(
             "nakagawa", "total", "", "marginal", marginal,
             f"Marginal R2: the fixed effects make up {100 * marginal:.1f}% of the variance that "
@@ -106,7 +111,7 @@ def _nakagawa(parts: VarianceParts) -> list[Explained]:
             "variance that the model implies. Random effects are counted as explained here, "
             "although no predictor accounts for them.",
         ),
-    ]  # fmt: skip
+    )  # fmt: skip
 
 
 def _rights_sterba(parts: VarianceParts) -> list[Explained]:

@@ -24,6 +24,7 @@ from multilevel.interpret.variance_share import Evidence, share
 
 if TYPE_CHECKING:
     from multilevel.design.records import Design
+    from multilevel.estimate.records import Fit
 
 Array = NDArray[np.float64]
 DELTA = "delta method, logit scale"
@@ -68,6 +69,16 @@ def check_level(conf_level: float) -> float:
 def column_moments(design: Design) -> list[Array]:
     """Mean of ``z z'`` over the analysed rows, (q, q) per block."""
     return [np.asarray(b.columns.T @ b.columns) / len(b.columns) for b in design.blocks]
+
+
+def group_shares(design: Design, fit: Fit) -> list[float]:
+    """Share of each factor in the total variance, averaged over the analysed rows."""
+    between = [
+        float(np.trace(G @ M))
+        for G, M in zip(fit.random_covariance, column_moments(design), strict=True)
+    ]
+    total = sum(between) + fit.sigma2
+    return [value / total for value in between]
 
 
 def has_slopes(design: Design) -> bool:
