@@ -297,3 +297,29 @@ def test_a_model_without_fixed_effects(data):
     assert "No fixed effects." in m.summary()
     with pytest.raises(InferenceError, match="without any"):
         m.coefficients(df="satterthwaite")
+
+
+def test_a_default_that_cannot_be_had_is_replaced_and_explained(data):
+    from multilevel.infer.means_tests import default_tests
+
+    def impossible(method):
+        raise InferenceError("x", "a Hessian that is not positive definite", "y")
+
+    m = mlm.fit("y ~ x + (1 | g)", data)
+    found = default_tests(m._prepared, m.fit, impossible)
+    assert found.method == "none"
+    assert "cannot be had: a Hessian that is not positive definite" in found.sentence
+    assert "default under" not in found.sentence
+
+
+def test_containment_of_a_crossed_design_counts_ranks(data):
+    # a dense rank of [X Z] by singular values, random effects from the coarsest factor
+    m = mlm.fit("y ~ x + (1 | g) + (x | a)", data)
+    found = m.coefficients(df="containment").set_index("term")["df"]
+    X = m.design.X
+    one_a, one_g = (pd.get_dummies(data[k]).to_numpy(float) for k in ("a", "g"))
+    entered = [X, one_a, one_a * data[["x"]].to_numpy(), one_g]
+    ranks = [np.linalg.matrix_rank(np.hstack(entered[: k + 1])) for k in range(4)]
+    added = np.diff(ranks)
+    assert found["x"] == added[1]
+    assert found["(Intercept)"] == added.min()
