@@ -40,7 +40,8 @@ class Region:
     Attributes
     ----------
     at : values of the other moderators, in words; empty if there are none.
-    low, high : ends of the stretch; infinite where it has none.
+    low, high : ends of the stretch; infinite where it has none, the end of the search where
+        bounds had to be searched for.
     low_inside, high_inside : whether the ends lie in the observed range.
     is_significant : whether the slope differs from zero there.
     sign : ``1`` or ``-1``: sign of the slope; 0 where it is not significant.
@@ -153,6 +154,7 @@ def johnson_neyman(
         [
             *(_words(r, focal, moderator, 1.0 - conf_level) for r in regions),
             _range_words(moderator, span),
+            *_search_words(regions, moderator),
             method_sentence(approach, evidence.fit.method, df is None),
         ]
     )
@@ -285,6 +287,17 @@ def _words(region: Region, focal: str, moderator: str, alpha: float) -> str:
         return f"{at} slope of {focal} does not differ from zero (at {alpha:.3g}) {place}."
     direction = "positive" if region.sign > 0 else "negative"
     return f"{at} slope of {focal} is {direction} and differs from zero {place}."
+
+
+def _search_words(regions: list[Region], moderator: str) -> list[str]:
+    """Say how far bounds were searched for, where they were."""
+    if not regions or np.isinf(regions[0].low):
+        return []
+    low, high = min(r.low for r in regions), max(r.high for r in regions)
+    return [
+        f"The degrees of freedom depend on {moderator}; bounds were searched for from {low:.4g} to "
+        f"{high:.4g}."
+    ]
 
 
 def _range_words(moderator: str, span: tuple[float, float]) -> str:

@@ -142,6 +142,8 @@ def test_bounds_are_where_p_is_five_percent(hsb, df):
         found = regions[(regions["at"] == at) & (regions["low"] == bound)].iloc[0]
         assert found["low_inside"] == inside
     assert tested >= 2
+    searched = "bounds were searched for" in regions.attrs["sentence"]
+    assert searched == bool(np.isfinite(regions["low"].min()))
     for _, row in regions.iterrows():
         low = row["low"] if np.isfinite(row["low"]) else row["high"] - 1
         high = row["high"] if np.isfinite(row["high"]) else low + 1
