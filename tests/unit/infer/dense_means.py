@@ -19,13 +19,18 @@ class Problem:
     prepared: object
     fit: object
     objective: object
+    structure: str
 
 
-def problem(kind, seed, *, engine=None, method="reml", weighted=False, p=3):
+def problem(
+    kind, seed, *, engine=None, method="reml", weighted=False, p=3, structure="unstructured"
+):
     rows = random_rows(kind, seed, weighted=weighted, p=p)
-    prepared = prepare(design_of(rows), method=method, engine=engine)
+    prepared = prepare(
+        design_of(rows, [structure] * len(rows.blocks)), method=method, engine=engine
+    )
     fit = solve(prepared)
-    return Problem(rows, prepared, fit, evaluated(prepared, fit))
+    return Problem(rows, prepared, fit, evaluated(prepared, fit), structure)
 
 
 def interior(kind, **options):
@@ -40,7 +45,14 @@ def interior(kind, **options):
     raise AssertionError(f"no interior fit of kind {kind}")
 
 
-def symmetric_basis(q):
+def linear_basis(q, structure):
+    """Matrices that span the covariances of a structure."""
+    if structure == "diagonal":
+        return [np.diag(row) for row in np.eye(q)]
+    if structure == "identity":
+        return [np.eye(q)]
+    if structure == "compound_symmetry" and q > 1:
+        return [np.eye(q), np.ones((q, q))]
     out = []
     for a in range(q):
         for b in range(a + 1):
@@ -81,7 +93,10 @@ def dense(found) -> Dense:
     for (codes, columns), G in zip(rows.blocks, fit.random_covariance, strict=True):
         same = codes[:, None] == codes[None, :]
         V = V + same * (columns @ G @ columns.T)
-        parts += [same * (columns @ E @ columns.T) for E in symmetric_basis(columns.shape[1])]
+        parts += [
+            same * (columns @ E @ columns.T)
+            for E in linear_basis(columns.shape[1], found.structure)
+        ]
     return Dense(V, [*parts, R], rows.X, rows.y)
 
 

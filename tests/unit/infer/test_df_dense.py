@@ -55,6 +55,19 @@ def test_satterthwaite(kind, engine, method):
     np.testing.assert_allclose(ours.row_df(L), dense_means.satterthwaite_df(found, L), rtol=2e-3)
 
 
+@pytest.mark.parametrize("structure", ["diagonal", "identity", "compound_symmetry"])
+@pytest.mark.parametrize("kind", ["slope", "three", "crossed_slopes"])
+def test_structures(kind, structure):
+    found = dense_means.interior(kind, structure=structure)
+    ours = kenward_roger(found.prepared, found.fit, found.objective)
+    Phi, adjusted, _, _ = dense_means.kenward_roger(found)
+    np.testing.assert_allclose(ours.vcov, adjusted, rtol=1e-6, atol=1e-8 * Phi.max())
+    single = [dense_means.kenward_roger_f(found, row[None], found.fit.beta)[1] for row in L]
+    np.testing.assert_allclose(ours.row_df(L), single, rtol=1e-5)
+    df = satterthwaite(found.prepared, found.fit, found.objective).row_df(L)
+    np.testing.assert_allclose(df, dense_means.satterthwaite_df(found, L), rtol=2e-3)
+
+
 def test_fai_cornelius_is_what_its_definition_says():
     found = dense_means.interior("slope")
     ours = satterthwaite(found.prepared, found.fit, found.objective)
