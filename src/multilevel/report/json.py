@@ -23,8 +23,8 @@ def fit_json(fit: Fit, design: Design, tests: RowTests | None = None) -> dict[st
     ``n_par, aic, bic, fixed, random, residual_variance, icc, design_effect, r2, status,
     is_singular, certificate, seconds, advice``. ``random`` lists variances (``term2`` is ``None``)
     and estimated covariances of random effects; the residual variance stands alone. ``icc`` is the
-    share of each factor in the variance, ``design_effect`` is at Kish's cluster size. ``advice`` lists
-    ``code, severity, sentence, mend``, the most severe first. With ``tests``, ``fixed`` has
+    share of each factor in the variance, ``design_effect`` is at Kish's cluster size. ``advice``
+    lists ``code, severity, sentence, mend``, the most severe first. With ``tests``, ``fixed`` has
     ``df, statistic, p_value, conf_low, conf_high`` too (``df`` is ``None`` where it is infinite),
     and ``df_method, df_sentence, conf_level`` say which tests these are.
     """
