@@ -121,7 +121,7 @@ def compare(
     >>> m0 = mlm.fit("mathach ~ ses + (1 | school)", hsb)
     >>> m1 = mlm.fit("mathach ~ ses + (ses | school)", hsb)
     >>> table = mlm.compare(m0, m1).to_frame()
-    >>> table.loc[1, "distribution"], round(table.loc[1, "statistic"], 2)
+    >>> table["distribution"][1], round(float(table["statistic"][1]), 2)
     ('50:50 mixture of chi2(1) and chi2(2)', 4.77)
     """
     for k, model in enumerate(models):

@@ -108,7 +108,7 @@ class IntervalMethods(FitHolder):
         >>> m = mlm.fit("mathach ~ ses + (1 | school)", mlm.load_hsb())
         >>> found = m.confint("profile", components=["sd"])
         >>> found[["group", "conf_low", "conf_high"]].round(2).to_numpy().tolist()
-        [['school', 1.93, 2.47], ['Residual', 5.99, 6.19]]
+        [['school', 1.91, 2.5], ['Residual', 5.99, 6.19]]
         """
         level = check_conf_level(conf_level)
         if method not in get_args(IntervalMethod):
