@@ -125,7 +125,14 @@ def simple_slopes(
     approach = approach_of(evidence.prepared, evidence.fit, evidence.objective, df)
     rows, tests = tested(evidence, approach, focal, pieces, conf_level, df is None)
     return EffectTable(
-        tuple(rows), f"{_words(rows, focal, slopes.is_exact, slopes.where)} {tests.sentence}"
+        tuple(rows),
+        " ".join(
+            [
+                _words(rows, focal, slopes.is_exact, slopes.where),
+                *_intercept_words(grid, focal, where, slopes.is_exact),
+                tests.sentence,
+            ]
+        ),
     )
 
 
@@ -139,6 +146,19 @@ def _differences(where: Points, L: Array) -> list[tuple[str, str, Array]]:
         for a, b in pairs
         if np.any(L[b] != L[a])
     ]
+
+
+def _intercept_words(grid: Grid, focal: str, where: Points, has_intercepts: bool) -> list[str]:
+    """Name the zero point of every predictor of the simple intercepts."""
+    if not has_intercepts:
+        return []
+    held = [f"{focal} = 0"]
+    held += [
+        f"{name} = {_text(variable.default)}"
+        for name, variable in grid.variables.items()
+        if name != focal and name not in where.values
+    ]
+    return [f"Intercepts are expected outcomes at {', '.join(held)}."]
 
 
 def p_words(p: float) -> str:

@@ -61,6 +61,15 @@ def test_default_values_of_moderators(hsb, model):
     assert labels[0] == f"meanses = {low:.4g}, sector = 0"
 
 
+def test_zero_points_of_intercepts_are_named(hsb):
+    m = mlm.fit("mathach ~ ses * sector + sex + (1 | school)", hsb)
+    table = m.slopes("ses", df="none")
+    assert "at ses = 0, sex = female." in table.attrs["sentence"]
+    b = m.fixed_effects
+    row = row_of(table, "intercept", "sector = 1")
+    assert row["estimate"] == pytest.approx(b["(Intercept)"] + b["sector"])
+
+
 def test_centring_calls_are_predictors(hsb):
     m = mlm.fit("mathach ~ within(ses, school) * sector + between(ses, school) + (1 | school)", hsb)
     table = m.slopes("within", df="none")
