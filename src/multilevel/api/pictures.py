@@ -6,8 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pandas as pd
+
 from multilevel import __version__
+from multilevel.api.effects import EffectMethods
 from multilevel.api.means import MeansMethods
+from multilevel.errors import InferenceError
 from multilevel.estimate.posterior import random_effects
 from multilevel.report.document import Document, Picture, build_document
 from multilevel.report.methods_paragraph import methods_paragraph
@@ -27,7 +31,7 @@ if TYPE_CHECKING:
     from multilevel.report.plots.backend import ggplot
 
 
-class PictureMethods(MeansMethods):
+class PictureMethods(EffectMethods, MeansMethods):
     """Methods that draw or write a fit down."""
 
     _shows_advice: bool
@@ -149,6 +153,25 @@ class PictureMethods(MeansMethods):
             self.coefficients(df),
             labels=self._labels,
             pictures=drawn,
+            tables=self._effect_tables() if self.design.blocks else {},
             shows_advice=self._shows_advice,
             version=__version__,
         )
+
+    def _effect_tables(self) -> dict[str, pd.DataFrame]:
+        """Effect sizes by heading; one that this fit cannot give says why."""
+        wanted = {
+            "Intraclass correlations": self.icc,
+            "Reliability of cluster estimates": self.reliability,
+            "Where 95% of clusters lie": self.random_intervals,
+            "Explained variance": self.r2,
+        }
+        found = {}
+        for heading, ask in wanted.items():
+            try:
+                table = ask()
+            except InferenceError as error:
+                table = pd.DataFrame()
+                table.attrs["sentence"] = f"Not available: {error.must}"
+            found[heading] = table
+        return found

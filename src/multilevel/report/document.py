@@ -112,7 +112,8 @@ def build_document(
             parts.append(Part(section))
     for heading, table in (tables or {}).items():
         note = str(table.attrs.get("sentence", ""))
-        grid = frame_grid(table)
+        # A sentence per row would make the table too wide for a page.
+        grid = frame_grid(table.drop(columns="sentence", errors="ignore"))
         parts.append(Part(Section(heading, grid=grid, sentences=(note,) if note else ())))
     if pictures:
         parts.append(Part(Section("Pictures"), pictures=tuple(pictures)))
@@ -169,7 +170,9 @@ def frame_grid(table: pd.DataFrame) -> Grid:
     for _, row in table.iterrows():
         text = [" ".join(row[c]) if isinstance(row[c], tuple) else str(row[c]) for c in words]
         body.append((*text, *(_plain_cell(float(row[c]), places[c]) for c in numbers)))
-    return Grid(tuple(map(str, (*words, *numbers))), tuple(body), max(1, len(words)))
+    return Grid(
+        tuple(str(c).replace("_", " ") for c in (*words, *numbers)), tuple(body), max(1, len(words))
+    )
 
 
 def _plain_cell(value: float, places: int) -> str:

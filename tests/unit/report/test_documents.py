@@ -63,9 +63,11 @@ def test_html_is_one_valid_page(tmp_path, design):
         "Model for the variance (random effects and residual)",
         "Fit",
         "Convergence",
+        "Explained variance",
         "Methods paragraph",
     ):
         assert heading in text
+    assert f"{m.icc()['estimate'].iloc[0]:.2f}" in text
     assert all(name in text for name in m.design.names)
 
 
