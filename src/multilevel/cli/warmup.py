@@ -9,6 +9,7 @@ import pandas as pd
 
 from multilevel.api.fit import fit
 from multilevel.estimate.choose import EngineName
+from multilevel.infer.bootstrap import BATCHED_FROM
 from multilevel.model.specification import Method
 
 _METHODS: tuple[Method, ...] = ("reml", "ml")
@@ -36,11 +37,14 @@ def table(n_schools: int = 60, n_items: int = 8) -> pd.DataFrame:
 
 
 def warm_up() -> list[tuple[str, float]]:
-    """Fit every kind of model once; return ``(kind, seconds)``."""
+    """Fit every kind of model once, and a bootstrap; return ``(kind, seconds)``."""
     data, out = table(), []
     for kind, formula, engine in _KINDS:
         start = time.perf_counter()
         for method in _METHODS:
             fit(formula, data, method=method, engine=engine)
         out.append((kind, time.perf_counter() - start))
+    start = time.perf_counter()
+    fit("y ~ x + (1 | school)", data).bootstrap(BATCHED_FROM)
+    out.append(("bootstrap", time.perf_counter() - start))
     return out

@@ -1,9 +1,9 @@
 """The null distribution for two nested fits: what may only grow, and its information.
 
 The information of the new variances is taken at the smaller model's estimates: expected
-information ``tr(G_j E G_j F)`` for one grouping factor, average information otherwise; parameters
-that may move both ways, and the residual variance, are projected out.
-Source: Self & Liang 1987; Gilmour, Thompson & Cullis 1995.
+information, or average information for large crossed designs; parameters that may move both ways,
+and the residual variance, are projected out.
+Source: Self & Liang 1987; Gilmour, Thompson & Cullis 1995 (average information).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.infer.information_traces import components_of, pair_grams, trace
 from multilevel.infer.mixture import (
     NullDistribution,
     chi_square,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from multilevel.likelihood.gaussian.objective import GaussianObjective
 
 Array = NDArray[np.float64]
+EXPECTED_WORK = 4e6  # random effects times connected random effects
 
 
 def null_distribution(
@@ -77,8 +79,8 @@ def efficient_information(small: Fit, large: Prepared, nesting: Nesting) -> tupl
                 S = np.outer(u, u) if a == b else np.outer(u, v) + np.outer(v, u)
                 matrices.append((part.block, scaled(S)))
     directions = [*free, *matrices, *rays]
-    if len(objective.maps) == 1:
-        information, kind = _expected(objective, [S for _, S in directions]), "expected"
+    if _is_cheap(large, objective):
+        information, kind = _expected(large, objective, directions), "expected"
     else:
         information, kind = _average(objective, directions), "average"
     f = len(free)
@@ -108,12 +110,26 @@ def _embedded(small: Fit, large: Prepared, nesting: Nesting) -> GaussianObjectiv
     return objective
 
 
-def _expected(objective: GaussianObjective, directions: list[Array]) -> Array:
-    """``(sum tr(G E G F) - tr(GE) tr(GF) / n) / 2`` over the levels of one factor."""
-    G = objective.engine.information_blocks(0)
-    GE = [G @ E for E in directions]
-    traces = np.array([np.einsum("jaa->", X) for X in GE])
-    out = np.array([[np.einsum("jab,jba->", X, Y) for Y in GE] for X in GE])
+def _is_cheap(large: Prepared, objective: GaussianObjective) -> bool:
+    """Whether the expected information of all pairs of levels takes seconds, not minutes."""
+    if not objective.engine.exact:
+        return False
+    if large.cross.n_blocks == 1:
+        return True
+    depths = components_of(large.cross).depths
+    size = sum(J * q for J, q in large.cross.sizes)
+    columns = sum(d * q for d, (_, q) in zip(depths, large.cross.sizes, strict=True))
+    return size * columns <= EXPECTED_WORK
+
+
+def _expected(
+    large: Prepared, objective: GaussianObjective, directions: list[tuple[int, Array]]
+) -> Array:
+    """``(tr(K E K F) - tr(K E) tr(K F) / n) / 2`` with ``K = Z'V^-1 Z``."""
+    grams = pair_grams(objective.engine, large.cross)
+    sums = [objective.engine.information_sum(t) for t in range(large.cross.n_blocks)]
+    traces = np.array([float(np.sum(sums[t] * E)) for t, E in directions])
+    out = np.array([[trace(grams, t, E, s, F) for s, F in directions] for t, E in directions])
     return np.asarray((out - np.outer(traces, traces) / objective.n) / 2.0)
 
 

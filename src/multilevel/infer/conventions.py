@@ -108,5 +108,5 @@ def information_criteria(
     bic = fit.criterion + float(np.log(n_bic)) * k
     who = "this package" if program == "ours" else {"r": "R (lme4)"}.get(program, program.upper())
     who = "Stata" if program == "stata" else who
-    sentence = f"AIC and BIC as {who}: {counted} are counted; the n of BIC is {n_bic} ({what})."
+    sentence = f"AIC and BIC as in {who}: {counted} are counted; the n of BIC is {n_bic} ({what})."
     return InformationCriteria(program, k, n_bic, n_aicc, aic, aicc, bic, sentence)

@@ -192,3 +192,41 @@ def test_random_tests_leave_out_each_random_effect(rows):
     assert found["p_exact"].isna().all()
     with pytest.raises(InferenceError, match="must have random effects"):
         fit("y ~ x", rows).random_tests()
+
+
+def test_two_crossed_variances_have_binomial_weights_where_balanced():
+    """Balanced crossed factors: the information of their variances is uncorrelated but for sigma2.
+
+    By hand at zero variances: ``tr(J_a J_b) - tr(J_a) tr(J_b) / n`` with ``J`` the co-membership
+    matrices is ``n - n = 0`` where every pair of levels meets once.
+    """
+    pen = reference_table("Penicillin")
+    test = one_test(fit("diameter ~ 1", pen), fit("diameter ~ 1 + (1 | plate) + (1 | sample)", pen))
+    assert "binomial weights" in test.distribution
+    tails = 0.5 * chi2.sf(test.statistic, 1) + 0.25 * chi2.sf(test.statistic, 2)
+    assert test.p_value == pytest.approx(tails)
+
+
+@pytest.mark.parametrize("large", ["y ~ x + (x | g)", "y ~ x + (1 | g) + (1 | u)"])
+def test_expected_information_by_its_definition(rows, large):
+    """``tr(V^-1 V_a V^-1 V_b) / 2`` with dense matrices, sigma2 projected out."""
+    from multilevel.infer.compare_distribution import efficient_information
+    from multilevel.infer.compare_nesting import random_nesting
+
+    small, big = fit("y ~ x", rows), fit(large, rows)
+    nesting = random_nesting(small.design, big.design)
+    found, kind = efficient_information(small.fit, big._prepared, nesting)
+    assert kind == "expected"
+    slopes = [np.eye(len(rows))]
+    for part in nesting.parts:
+        block = big.design.blocks[part.block]
+        same = block.codes[:, None] == block.codes[None, :]
+        d = len(part.cone)
+        for a in range(d):
+            for b in range(a + 1):
+                u, v = part.cone[a], part.cone[b]
+                S = np.outer(u, u) if a == b else np.outer(u, v) + np.outer(v, u)
+                slopes.append((block.columns @ S @ block.columns.T) * same)
+    full = np.array([[np.sum(A * B) / 2 for B in slopes] for A in slopes])
+    expected = full[1:, 1:] - np.outer(full[1:, 0], full[0, 1:]) / full[0, 0]
+    assert found == pytest.approx(expected, rel=1e-8)
