@@ -24,6 +24,7 @@ RANKS = {
     "simulate": 7,
     "report": 8,
     "api": 9,
+    "__main__": 11,
     "cli": 10,
     "studio": 10,
     "course": 10,

@@ -74,9 +74,9 @@ def redundant(prepared: Prepared, directions: Sequence[NullDirection]) -> list[R
     return out
 
 
-def curvature_floor(curvature: Array, free: NDArray[np.bool_]) -> float:
-    """Smallest eigenvalue of the curvature of the free parameters scaled to a unit diagonal."""
-    H = curvature[np.ix_(free, free)]
+def curvature_floor(curvature: Array) -> float:
+    """Smallest eigenvalue of the curvature scaled to a unit diagonal."""
+    H = curvature
     if H.size == 0:
         return 1.0
     d = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-12 * max(float(np.abs(H).max()), 1e-300)))
@@ -91,6 +91,55 @@ def scaled_gradient(gradient: Array, curvature: Array) -> float:
     return float(np.max(np.abs(gradient) / np.where(np.diag(curvature) > 0, d, 1.0)))
 
 
+def _reasons(
+    objective: GaussianObjective, path: Path, floor: float, residual: float, noise: float
+) -> list[str]:
+    """Why the point is not shown to be an optimum; empty if it is. ``residual`` is NaN inside."""
+    sigma2 = objective.profile.sigma2 if objective.profile is not None else 1.0
+    inside = np.isnan(residual)
+    limit = max(DECREMENT_LIMIT, 1e-12 * abs(path.value), 0.05 * noise**2)
+    reasons = []
+    if not path.decrement <= limit:
+        reasons.append(
+            f"the criterion would still fall by about {path.decrement:.2g} ({path.reason})"
+        )
+    if floor < CURVATURE_LIMIT and inside:
+        reasons.append(f"the curvature is not positive (smallest eigenvalue {floor:.2g})")
+    if not inside and residual < BOUNDARY_LIMIT:
+        reasons.append(
+            f"a variance that is estimated as zero would raise the likelihood ({residual:.2g})"
+        )
+    if reasons and sigma2 < RESIDUAL_LIMIT:
+        return [
+            f"the residual variance goes to zero ({sigma2:.1g} of the variance of the response): "
+            "fixed and random effects reproduce the response exactly, so use fewer of them"
+        ]
+    return reasons
+
+
+def _verdict(
+    path: Path, reasons: Sequence[str], is_singular: bool, curvature_kind: str
+) -> tuple[Status, str]:
+    """The status and its sentence."""
+    if reasons:
+        told = "; ".join(reasons)
+        return "not_certified", f"NOT at an optimum: {told}. Do not trust these estimates."
+    if is_singular:
+        return "singular", (
+            "At the optimum, which lies on the boundary (a singular fit): no variance in a zero "
+            "direction would raise the likelihood."
+        )
+    upwards = (
+        "its average-information curvature is positive"
+        if curvature_kind == "average information"
+        else "it curves upwards in every direction"
+    )
+    gain = max(path.decrement, 1e-16)
+    return "certified", (
+        f"At the optimum: the criterion can fall by no more than {gain:.1g}, and {upwards}."
+    )
+
+
 def certify(
     prepared: Prepared,
     objective: GaussianObjective,
@@ -102,48 +151,10 @@ def certify(
 ) -> Certificate:
     """Weigh the evidence at the final point and say it in one sentence."""
     residual = min((scaled_score(objective, d) for d in directions), default=float("nan"))
-    free = np.ones(len(path.theta), dtype=bool)
-    floor = curvature_floor(path.curvature, free)
-    limit = max(DECREMENT_LIMIT, 1e-12 * abs(path.value), 0.05 * monte_carlo_error**2)
-    reasons = []
-    if not path.decrement <= limit:
-        reasons.append(
-            f"the criterion would still fall by about {path.decrement:.2g} ({path.reason})"
-        )
-    if floor < CURVATURE_LIMIT and not directions:
-        reasons.append(f"the curvature is not positive (smallest eigenvalue {floor:.2g})")
-    if directions and residual < BOUNDARY_LIMIT:
-        reasons.append(
-            f"a variance that is estimated as zero would raise the likelihood ({residual:.2g})"
-        )
-    sigma2 = objective.profile.sigma2 if objective.profile is not None else 1.0
-    if sigma2 < RESIDUAL_LIMIT and reasons:
-        reasons = [
-            f"the residual variance goes to zero ({sigma2:.1g} of the variance of the response): "
-            "fixed and random effects reproduce the response exactly, so use fewer of them"
-        ]
+    floor = curvature_floor(path.curvature)
+    reasons = _reasons(objective, path, floor, residual, monte_carlo_error)
     named = redundant(prepared, directions)
-    upwards = (
-        "its average-information curvature is positive"
-        if curvature_kind == "average information"
-        else "it curves upwards in every direction"
-    )
-    status: Status
-    if reasons:
-        status = "not_certified"
-        sentence = "NOT at an optimum: " + "; ".join(reasons) + ". Do not trust these estimates."
-    elif named:
-        status = "singular"
-        sentence = (
-            "At the optimum, which lies on the boundary (a singular fit): no variance in a zero "
-            "direction would raise the likelihood."
-        )
-    else:
-        status = "certified"
-        sentence = (
-            f"At the optimum: the criterion can fall by no more than "
-            f"{max(path.decrement, 1e-16):.1g}, and {upwards}."
-        )
+    status, sentence = _verdict(path, reasons, bool(named), curvature_kind)
     return Certificate(
         status=status,
         sentence=sentence,
