@@ -126,6 +126,8 @@ class HeldCriterion:
         """
         self.value = value
         start = self.phi.copy()
+        if not len(start):
+            return self._evaluate(start) + self.shift
         path = minimise(
             self._evaluate,
             self._derivatives,

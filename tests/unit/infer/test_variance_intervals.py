@@ -181,6 +181,16 @@ def test_boundary_is_one_sided_and_says_so():
     assert "one-sided" in profile.attrs["sentence"]
 
 
+def test_single_level_residual_has_the_profile_of_a_chi_square():
+    """REML without random effects: nu (log(s2/s2_hat) + s2_hat/s2 - 1) = 3.84 at both limits."""
+    m = fit("sleepstudy", "Reaction ~ Days", "reml")
+    row = m.confint("profile", components=["sd"]).iloc[0]
+    nu = m.n - 2
+    for limit in (row.conf_low, row.conf_high):
+        ratio = (row.estimate / limit) ** 2
+        assert nu * (ratio - 1 - np.log(ratio)) == pytest.approx(chi2.ppf(0.95, 1), abs=1e-4)
+
+
 def test_fixed_effects_follow_the_degrees_of_freedom():
     m = fit("sleepstudy", "Reaction ~ Days + (Days | Subject)", "reml")
     for df in (None, "none", "kenward-roger"):
