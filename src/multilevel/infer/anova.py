@@ -25,11 +25,16 @@ from multilevel.infer.degrees_of_freedom import DfApproach, method_sentence
 from multilevel.infer.linear_hypothesis import Hypothesis
 from multilevel.infer.means_tests import JointTest, joint_test
 from multilevel.infer.names import canonical, without_category
-from multilevel.infer.terms import Term, TermTable, grid_rows, term_table
+from multilevel.infer.terms import (
+    Term,
+    TermTable,
+    check_grid,
+    generic_values,
+    grid_rows,
+    term_table,
+)
 
 Array = NDArray[np.float64]
-#: A value at which numeric predictors are held; only its not being special matters.
-GENERIC = 1.3719
 TYPES = (3, 2)
 SENTENCES = {
     3: "Type III: each term is tested with all others in the model, averaged over the categories of"
@@ -120,24 +125,39 @@ def type3_rows(design: Design, table: TermTable, term: Term) -> Array:
             "columns that were left out: " + ", ".join(design.dropped_columns),
             "use anova(type=2), or test() on the coefficients",
         )
-    fixed = dict.fromkeys(table.shown, GENERIC) | {i: c[0] for i, c in table.categories.items()}
-    X = grid_rows(design, table, factors, fixed)
     own = {table.owners[e] for e in term.categorical}
-    rows = []
+    rows: list[Array] = []
     for key in dict.fromkeys(term.keys):
-        columns = [
-            k for t in relatives for k, of in zip(t.columns, t.keys, strict=True) if of == key
-        ]
-        kept = np.zeros(X.shape)
-        kept[..., columns] = X[..., columns]
-        if not np.all(np.any(kept[..., columns].reshape(-1, len(columns)), axis=0)):
-            raise InferenceError(
-                "Type III tests need numeric terms that are not zero everywhere on the grid.",
-                term.label,
-                "use test() on the coefficients",
-            )
-        rows += [_averaged(kept, factors, subset) for subset in _own_subsets(table, term, own)]
+        pairs = [pair for t in relatives for pair in zip(t.columns, t.keys, strict=True)]
+        columns = [k for k, of in pairs if of == key]
+        grid = _coded(design, table, term, factors, columns)
+        rows += [_averaged(grid, factors, subset) for subset in _own_subsets(table, term, own)]
     return np.concatenate(rows)
+
+
+def _coded(
+    design: Design, table: TermTable, term: Term, factors: tuple[str, ...], columns: list[int]
+) -> Array:
+    """The coding of the categories in ``columns`` on the grid, zero elsewhere: (k_1, ..., p).
+
+    The columns share one numeric factor, so any value will do at which that is not zero.
+    """
+    check_grid(table, factors)
+    first = {i: c[0] for i, c in table.categories.items()}
+    for value in generic_values(design):
+        try:
+            X = grid_rows(design, table, factors, dict.fromkeys(table.shown, value) | first)
+        except InferenceError:
+            continue  # outside the range of a spline: try the next value
+        if np.all(np.any(X[..., columns].reshape(-1, len(columns)), axis=0)):
+            out = np.zeros(X.shape)
+            out[..., columns] = X[..., columns]
+            return out
+    raise InferenceError(
+        "Type III tests need a value at which the numeric part of a term is not zero.",
+        term.label,
+        "use test() on the coefficients",
+    )
 
 
 def _columns_left_out(design: Design, term: Term) -> list[str]:

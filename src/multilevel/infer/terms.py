@@ -19,6 +19,8 @@ from multilevel.infer.names import canonical, parts_of
 
 Array = NDArray[np.float64]
 MAX_GRID = 200_000
+#: A value of numeric predictors; only its not being special matters.
+GENERIC = 1.3719
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,20 @@ def _key(name: str, categorical: list[str]) -> frozenset[str]:
     return frozenset(p for p in parts if not any(p.startswith(f"{c}[") for c in categorical))
 
 
+def check_grid(table: TermTable, factors: tuple[str, ...]) -> int:
+    """Number of cells of a grid; ``InferenceError`` if it has more than ``MAX_GRID``."""
+    n = 1
+    for factor in factors:
+        n *= len(table.categories[factor])
+    if n > MAX_GRID:
+        raise InferenceError(
+            f"The grid of categories may have at most {MAX_GRID} cells.",
+            f"{n} combinations of {', '.join(table.shown[f] for f in factors)}",
+            "use test() or contrast() on the coefficients",
+        )
+    return n
+
+
 def grid_rows(
     design: Design,
     table: TermTable,
@@ -155,13 +171,7 @@ def grid_rows(
     """
     learnt = _recipe(design)
     shape = tuple(len(table.categories[f]) for f in factors)
-    n = int(np.prod(shape, dtype=np.int64))
-    if n > MAX_GRID:
-        raise InferenceError(
-            f"The grid of categories may have at most {MAX_GRID} cells.",
-            f"{n} combinations of {', '.join(table.shown[f] for f in factors)}",
-            "use test() or contrast() on the coefficients",
-        )
+    n = check_grid(table, factors)
     cells = list(product(*(table.categories[f] for f in factors)))
     values: dict[str, list[Any]] = {}
     for identifier in table.shown:
@@ -201,3 +211,16 @@ def find_variable(table: TermTable, written: str) -> str:
         repr(written),
         "its variables are " + ", ".join(table.shown.values()),
     )
+
+
+def generic_values(design: Design) -> list[float]:
+    """Values at which numeric predictors may be held: one of no meaning, some in splines' ranges.
+
+    A column of a B-spline is zero over most of its range, hence several.
+    """
+    out = [GENERIC]
+    for state in _recipe(design).spec.transform_state.values():
+        low, high = (state.get(name) for name in ("lower_bound", "upper_bound"))
+        if low is not None and high is not None:
+            out += [float(low + share * (high - low)) for share in np.linspace(0.03, 0.97, 15)]
+    return out

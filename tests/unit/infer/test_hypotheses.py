@@ -323,3 +323,12 @@ def test_containment_of_a_crossed_design_counts_ranks(data):
     added = np.diff(ranks)
     assert found["x"] == added[1]
     assert found["(Intercept)"] == added.min()
+
+
+def test_type_3_of_splines_in_each_category(data):
+    m = mlm.fit("y ~ bs(x, df=5) * b + (1 | g)", data)
+    found = m.anova().set_index("term")
+    assert found.loc["bs(x, df=5):b", "df_num"] == 5
+    names = [name for name in m.design.names if ":" in name]
+    direct = m.test(", ".join(f"`{name}` = 0" for name in names)).iloc[-1]
+    assert direct["statistic"] == pytest.approx(found.loc["bs(x, df=5):b", "statistic"], rel=1e-8)
