@@ -49,8 +49,9 @@ def _rather_few(design: Design, block: RandomBlock) -> Advice:
     return Advice(
         "few_clusters",
         "note",
-        f"{block.group} has {J} levels: z tests of effects between them are too liberal.",
-        f"Judge those effects by a t distribution with about {df} degrees of freedom.",
+        f"{block.group} has {J} levels: effects between them have only about {df} denominator "
+        "degrees of freedom, and z tests of them would be too liberal.",
+        'Keep the Satterthwaite degrees of freedom, or ask for df="kenward-roger".',
     )
 
 
