@@ -162,7 +162,7 @@ class TestNumbersAndSizes:
     def test_rather_few_clusters_depends_on_the_method(self):
         data = table(J=20)
         (found,) = about_numbers(laid("y ~ x + w + (1 | g)", data))
-        assert "about 18 degrees of freedom" in found.mend
+        assert "about 18 denominator degrees of freedom" in found.sentence
         ml = build_design(parse_formula("y ~ x + w + (1 | g)", "ml"), data)
         (found,) = about_numbers(ml)
         assert 'method="reml"' in found.mend
