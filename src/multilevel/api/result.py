@@ -295,7 +295,8 @@ class MultilevelFit(
         """The model as level-by-level equations, plain text."""
         return "\n".join(equations(self.design))
 
-    def _sections(self, verbose: bool, df: DfMethod | None = None) -> list[Section]:
+    def sections(self, *, verbose: bool = False, df: DfMethod | None = None) -> list[Section]:
+        """The summary as its sections, to be laid out anew; arguments as in ``summary``."""
         tests = self._printed_tests(df)
         found = sections(self.fit, self.design, self._labels, verbose, tests)
         return [s for s in found if self._shows_advice or s.heading != "Advice"]
@@ -308,13 +309,15 @@ class MultilevelFit(
         ``df`` is the method of degrees of freedom (see ``coefficients``). Left out, it is the
         default, or z tests where the default would take seconds; the text says so.
         """
-        return render_text(title(self.fit, self.design), self._sections(verbose, df), width)
+        return render_text(
+            title(self.fit, self.design), self.sections(verbose=verbose, df=df), width
+        )
 
     def __repr__(self) -> str:
         return self.summary()
 
     def _repr_html_(self) -> str:
-        return render_html(title(self.fit, self.design), self._sections(verbose=False))
+        return render_html(title(self.fit, self.design), self.sections())
 
     def to_dict(self, df: DfMethod | None = None) -> dict[str, Any]:
         """All numbers of the fit under stable keys, ready for JSON; ``df`` as in ``summary``."""

@@ -20,7 +20,6 @@ from multilevel.report.changes import what_changed
 from multilevel.report.describe import describe_text
 from multilevel.report.facts import split_interaction
 from multilevel.report.layout import Section, render_text, short
-from multilevel.report.summary import sections
 from multilevel.tables.describe import describe_design
 from multilevel.tables.shipped import load_hsb
 
@@ -37,6 +36,7 @@ class Model:
 
     fit: Fit
     design: Design
+    sections: Sequence[Section]
 
     def slope(self, name: str) -> float:
         """Fixed effect of a term; parts of an interaction may stand in any order."""
@@ -182,7 +182,7 @@ def steps(waiting: Waiting) -> Iterator[str]:
     for place, step in enumerate(LADDER, 1):
         with waiting(f"Fitting model {place} of {len(LADDER)}"):
             result = fit(step.formula, data, method="ml")
-        model = Model(result.fit, result.design)
+        model = Model(result.fit, result.design, result.sections())
         name0 = LADDER[place - 2].name
         yield _page(place, step, model, before, name0)
         statuses.append(model.fit.certificate.status)
@@ -205,7 +205,7 @@ def _opening() -> str:
 
 def _page(place: int, step: Step, model: Model, before: Model | None, name0: str) -> str:
     title = (f"Model {place} of {len(LADDER)}: {step.question}", step.formula)
-    parts = [s for s in sections(model.fit, model.design) if s.heading.startswith(_SHOWN)]
+    parts = [s for s in model.sections if s.heading.startswith(_SHOWN)]
     if before is None:
         line = f"-2 log-likelihood {model.fit.criterion:.2f}"
         parts.append(Section("Fit", lines=(line,)))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.likelihood.gaussian.objective import GaussianObjective
-from multilevel.model.covariance.structures import lower_factor
+from multilevel.model.covariance.structures import lower_factor, triangular
 
 Array = NDArray[np.float64]
 RELATIVE_NULL = 1e-4
@@ -66,7 +66,7 @@ def snap(objective: GaussianObjective, theta: Array) -> Array:
                 if singular[-1] < limit:
                     kept = np.where(singular < limit, 0.0, singular)
                     half = (left * kept) @ right * floor[:, None]
-                    lower = lower_factor(half @ half.T)
+                    lower = triangular(half)
                     out[where] = lower[np.tril_indices(stop - start)]
             else:
                 values = out[where]

@@ -10,9 +10,9 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from multilevel.errors import InferenceError
+from multilevel.infer.distributions import normal_quantile, t_quantile
 
 Array = NDArray[np.float64]
 Adjustment = Literal["tukey", "holm", "bonferroni", "none"]
@@ -39,6 +39,8 @@ def adjusted_p(p: Array, statistic: Array, df: Array, n_means: int, adjust: Adju
     if adjust == "bonferroni":
         return np.minimum(m * p, 1.0)
     if adjust == "tukey":
+        from scipy import stats  # slow to import, and only wanted here
+
         q = np.abs(statistic) * np.sqrt(2.0)
         return np.clip(stats.studentized_range.sf(q, n_means, df), 0.0, 1.0)
     order = np.argsort(p)
@@ -51,10 +53,12 @@ def simultaneous_critical(df: Array, conf_level: float, n_means: int, adjust: Ad
     """Critical values (m,) of intervals; Holm has none of its own and takes Bonferroni's."""
     m = len(df)
     if adjust == "tukey":
+        from scipy import stats  # slow to import, and only wanted here
+
         q = stats.studentized_range.ppf(conf_level, n_means, df)
         return np.asarray(q / np.sqrt(2.0), dtype=np.float64)
     level = conf_level if adjust == "none" else 1.0 - (1.0 - conf_level) / max(m, 1)
     tail = 0.5 * (1.0 + level)
     finite = np.isfinite(df)
-    t = stats.t.ppf(tail, np.where(finite, df, 1.0))
-    return np.asarray(np.where(finite, t, stats.norm.ppf(tail)), dtype=np.float64)
+    t = t_quantile(tail, np.where(finite, df, 1.0))
+    return np.asarray(np.where(finite, t, normal_quantile(tail)), dtype=np.float64)

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 from multilevel.errors import InferenceError
 from multilevel.estimate.fit import solve
@@ -30,6 +29,7 @@ from multilevel.infer.compare_nesting import (
 )
 from multilevel.infer.compare_reduce import take_rows
 from multilevel.infer.conventions import InformationCriteria, Program, information_criteria
+from multilevel.infer.distributions import chi_square_tail
 
 if TYPE_CHECKING:
     from multilevel.design.records import Design
@@ -267,7 +267,7 @@ def _test(small: Candidate, large: Candidate, rng: np.random.Generator) -> Likel
         )
     statistic = max(statistic, 0.0)
     null = null_distribution(small.fit, large.prepared, nesting, df, rng)
-    naive, right = float(chi2.sf(statistic, df)), null.p_value(statistic)
+    naive, right = float(chi_square_tail(statistic, df)), null.p_value(statistic)
     text = _sentence(small, large, statistic, df, naive, right, null.sentence, nesting)
     return LikelihoodRatio(
         small.label, large.label, statistic, df, naive, right, null.sentence, text

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.stats import chi2
 
 from multilevel.errors import InferenceError
 from multilevel.estimate.fit import solve
@@ -18,6 +17,7 @@ from multilevel.infer.compare import SIGNIFICANT, shown_p
 from multilevel.infer.compare_distribution import null_distribution
 from multilevel.infer.compare_nesting import random_nesting
 from multilevel.infer.compare_reduce import removals, without
+from multilevel.infer.distributions import chi_square_tail
 from multilevel.infer.exact_rlrt import LARGEST, exact_null
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def random_effect_tests(
             )
         statistic = max(statistic, 0.0)
         null = null_distribution(small, prepared, nesting, df, rng)
-        naive, right = float(chi2.sf(statistic, df)), null.p_value(statistic)
+        naive, right = float(chi_square_tail(statistic, df)), null.p_value(statistic)
         exact = float("nan")
         J, q = prepared.cross.sizes[0]
         if n_sim and prepared.cross.n_blocks == 1 and q == 1 and J <= LARGEST:

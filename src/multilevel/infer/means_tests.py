@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from multilevel.errors import InferenceError
 from multilevel.estimate.prepare import Prepared
@@ -21,6 +20,14 @@ from multilevel.infer.degrees_of_freedom import (
     check_df,
     default_df,
     method_sentence,
+)
+from multilevel.infer.distributions import (
+    chi_square_tail,
+    f_tail,
+    normal_quantile,
+    normal_tail,
+    t_quantile,
+    t_tail,
 )
 from multilevel.infer.kenward_roger import kenward_roger
 from multilevel.infer.linear_hypothesis import Hypothesis
@@ -129,8 +136,8 @@ def check_level(conf_level: float) -> float:
 def _two_sided(statistic: Array, df: Array) -> Array:
     """Two-sided p-values of t (z where df is infinite)."""
     finite = np.isfinite(df)
-    t = stats.t.sf(np.abs(statistic), np.where(finite, df, 1.0))
-    z = stats.norm.sf(np.abs(statistic))
+    t = t_tail(np.abs(statistic), np.where(finite, df, 1.0))
+    z = normal_tail(np.abs(statistic))
     return np.asarray(2.0 * np.where(finite, t, z), dtype=np.float64)
 
 
@@ -138,8 +145,8 @@ def critical_values(df: Array, conf_level: float) -> Array:
     """Two-sided critical values of t (z where df is infinite), same shape."""
     tail = 0.5 * (1.0 + conf_level)
     finite = np.isfinite(df)
-    t = stats.t.ppf(tail, np.where(finite, df, 1.0))
-    return np.asarray(np.where(finite, t, stats.norm.ppf(tail)), dtype=np.float64)
+    t = t_quantile(tail, np.where(finite, df, 1.0))
+    return np.asarray(np.where(finite, t, normal_quantile(tail)), dtype=np.float64)
 
 
 def row_tests(
@@ -189,13 +196,13 @@ def joint_test(fit: Fit, approach: DfApproach, hypothesis: Hypothesis, term: str
     difference = hypothesis.L @ fit.beta - hypothesis.rhs
     found = approach.joint(hypothesis.L, difference)
     if np.isfinite(found.df):
-        p = float(stats.f.sf(found.statistic, found.df_num, found.df))
+        p = float(f_tail(found.statistic, found.df_num, found.df))
         what = f"F({found.df_num}, {found.df:.1f}) = {found.statistic:.3f}"
     else:
         statistic = found.statistic
         if approach.method != "none":  # an F whose denominator df is infinite
             statistic = found.statistic * found.df_num
-        p = float(stats.chi2.sf(statistic, found.df_num))
+        p = float(chi_square_tail(statistic, found.df_num))
         what = f"chi-square({found.df_num}) = {statistic:.3f}"
     tail = "p < .001" if p < 0.001 else f"p = {p:.3f}"
     sentence = f"{term}: {what}, {tail}."

@@ -22,7 +22,8 @@ from math import comb
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2
+
+from multilevel.infer.distributions import chi_square_tail
 
 Array = NDArray[np.float64]
 DRAWS = 20_000
@@ -59,7 +60,7 @@ def _tail(statistic: Array, df: int) -> Array:
     """P(chi2(df) >= statistic), with chi2(0) = 0."""
     if df == 0:
         return np.asarray((statistic <= 0.0).astype(np.float64))
-    return np.asarray(chi2.sf(np.maximum(statistic, 0.0), df))
+    return np.asarray(chi_square_tail(np.maximum(statistic, 0.0), df))
 
 
 def chi_square(df: int) -> NullDistribution:

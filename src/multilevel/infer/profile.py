@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from multilevel.errors import InferenceError, LikelihoodError
 from multilevel.estimate.fit import optimise
+from multilevel.infer.distributions import normal_quantile
 from multilevel.infer.profile_criterion import HeldCriterion, held_criterion
 from multilevel.infer.variance_intervals import Interval, Quantity, is_at_boundary, value_of
 
@@ -94,7 +94,7 @@ def profile_interval(
     )
     estimate = value_of(quantity, fit.beta, fit.random_covariance, fit.sigma2)
     search = _Search(held, fit.criterion, estimate)
-    target = float(norm.ppf(0.5 + conf_level / 2.0))
+    target = float(normal_quantile(0.5 + conf_level / 2.0))
     bottom, top = _range(quantity)
     if not np.isfinite(guess) or guess <= 0.0:
         guess = 0.1 * float(np.sqrt(fit.sigma2)) if quantity.component == "sd" else 0.1

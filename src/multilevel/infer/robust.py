@@ -24,9 +24,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from multilevel.errors import InferenceError
+from multilevel.infer.distributions import t_quantile, t_tail
 from multilevel.infer.robust_adjust import adjusted_scores, plain_scores, satterthwaite_df
 from multilevel.infer.robust_clusters import Clustering, intersection, resolve_clusters
 from multilevel.infer.robust_rows import WorkingRows, sums_by_level, working_rows
@@ -200,8 +200,8 @@ def robust_coefficients(
         )
     error = np.sqrt(np.maximum(np.diag(covariance.vcov), 0.0))
     statistic = np.divide(beta, error, out=np.full(len(beta), np.nan), where=error > 0)
-    p_value = 2.0 * stats.t.sf(np.abs(statistic), covariance.df)
-    width = error * stats.t.ppf(0.5 + conf_level / 2.0, covariance.df)
+    p_value = 2.0 * t_tail(np.abs(statistic), covariance.df)
+    width = error * t_quantile(0.5 + conf_level / 2.0, covariance.df)
     return RobustCoefficients(
         beta.copy(),
         error,

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm
 
 from multilevel.errors import InferenceError
+from multilevel.infer.distributions import normal_quantile
 from multilevel.infer.face import face_of
 from multilevel.infer.satterthwaite import hessian
 
@@ -206,7 +206,7 @@ def wald_intervals(
     ------
     InferenceError : the Hessian of the variances is not positive definite.
     """
-    z = float(norm.ppf(0.5 + conf_level / 2.0))
+    z = float(normal_quantile(0.5 + conf_level / 2.0))
     at = None
     out = []
     for q in which:

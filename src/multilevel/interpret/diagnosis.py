@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from multilevel.errors import InferenceError
+from multilevel.infer.distributions import chi_square_tail, normal_tail
 
 if TYPE_CHECKING:
     from multilevel.design.records import Design
@@ -81,7 +81,7 @@ def about_residuals(design: Design, residuals: RowResiduals) -> Finding:
     std = residuals.conditional_std
     known = np.isfinite(std)
     far = int(np.sum(np.abs(std[known]) > FAR))
-    expected = 2.0 * float(stats.norm.sf(FAR)) * int(known.sum())
+    expected = 2.0 * float(normal_tail(FAR)) * int(known.sum())
     text = (
         f"{far} of {int(known.sum())} rows have a standardised residual beyond {FAR:g}; about "
         f"{expected:.1f} are expected."
@@ -98,7 +98,7 @@ def about_residuals(design: Design, residuals: RowResiduals) -> Finding:
 
 def distance_p_values(effect: EffectResiduals) -> Array:
     """Chi-squared p-value of each level's distance, (J,); 1 where nothing is known of it."""
-    p = stats.chi2.sf(effect.distance, np.maximum(effect.rank, 1))
+    p = chi_square_tail(effect.distance, np.maximum(effect.rank, 1))
     return np.asarray(np.where(effect.rank > 0, p, 1.0))
 
 

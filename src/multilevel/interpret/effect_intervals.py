@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import stats
 
+from multilevel.infer.distributions import normal_quantile
 from multilevel.interpret.intraclass import check_level
 from multilevel.interpret.variance import INTERCEPT
 
@@ -51,7 +51,7 @@ def effect_intervals(design: Design, fit: Fit, share: float = 0.95) -> tuple[Eff
     ------
     InferenceError : a share outside (0, 1).
     """
-    z = float(stats.norm.ppf(0.5 + check_level(share) / 2.0))
+    z = float(normal_quantile(0.5 + check_level(share) / 2.0))
     fixed = dict(zip(design.names, fit.beta.tolist(), strict=True))
     out = []
     for block, G in zip(design.blocks, fit.random_covariance, strict=True):

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from multilevel.errors import InferenceError
+from multilevel.infer.distributions import chi_square_tail
 from multilevel.infer.robust_clusters import is_inside
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def variance_homogeneity(design: Design, group: str | None = None) -> VarianceHo
     deviation[used] = (logs - centre) * np.sqrt(f / 2.0)
     sd[used] = np.sqrt(squares[used])
     H = float(np.sum(deviation[used] ** 2))
-    p = float(stats.chi2.sf(H, J - 1))
+    p = float(chi_square_tail(H, J - 1))
     low, high = int(np.nanargmin(sd)), int(np.nanargmax(sd))
     shown = "p < .001" if p < 0.001 else f"p = {p:.3f}"
     finding = "differs between" if p < 0.05 else "does not differ detectably between"

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from multilevel.errors import InferenceError
+from multilevel.infer.distributions import f_quantile
 from multilevel.interpret.variance import INTERCEPT, is_nested
 from multilevel.interpret.variance_share import Evidence, share
 
@@ -197,6 +197,6 @@ def _exact_interval(design: Design, conf_level: float) -> tuple[float, float] | 
     ratio = between / within
     bounds = []
     for q in (1.0 - tail, tail):
-        f = ratio / float(stats.f.ppf(q, J - 1, J * (n - 1)))
+        f = ratio / float(f_quantile(q, J - 1, J * (n - 1)))
         bounds.append(max((f - 1.0) / (f + n - 1.0), 0.0))
     return bounds[0], bounds[1]

@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from multilevel.design.grid import Grid
 from multilevel.errors import InferenceError
 from multilevel.infer.degrees_of_freedom import DfApproach, method_sentence
+from multilevel.infer.distributions import normal_tail, t_tail
 from multilevel.infer.means_tests import approach_of, critical_values
 from multilevel.interpret.intraclass import check_level
 from multilevel.interpret.moderators import points, slope_rows
@@ -205,9 +205,7 @@ def _discovery_alpha(line: _Line, observed: Array | None, name: str, alpha: floa
         )
     t, df = line.t(np.unique(observed))
     finite = np.isfinite(df)
-    p = 2.0 * np.where(
-        finite, stats.t.sf(np.abs(t), np.where(finite, df, 1.0)), stats.norm.sf(np.abs(t))
-    )
+    p = 2.0 * np.where(finite, t_tail(np.abs(t), np.where(finite, df, 1.0)), normal_tail(np.abs(t)))
     m = len(p)
     passed = np.flatnonzero(np.sort(p) <= alpha * np.arange(1, m + 1) / m)
     # Where nothing passes, the strictest step of the procedure is what a test would have to meet.

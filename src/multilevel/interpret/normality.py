@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+
+from multilevel.infer.distributions import log_normal_tail, normal_quantile
 
 if TYPE_CHECKING:
     from multilevel.interpret.residual_diagnostics import EffectResiduals, RowResiduals
@@ -93,7 +94,7 @@ def anderson_darling(values: Array) -> tuple[float, float]:
         return float("nan"), float("nan")
     z = np.sort((values - values.mean()) / values.std(ddof=1))
     i = np.arange(1, n + 1)
-    a2 = float(-n - np.mean((2 * i - 1) * (stats.norm.logcdf(z) + stats.norm.logsf(z[::-1]))))
+    a2 = float(-n - np.mean((2 * i - 1) * (log_normal_tail(-z) + log_normal_tail(z[::-1]))))
     a = a2 * (1.0 + 0.75 / n + 2.25 / n**2)
     if a >= 0.6:
         # the parabola turns up again beyond 153, where p is zero for any purpose
@@ -109,6 +110,8 @@ def anderson_darling(values: Array) -> tuple[float, float]:
 
 def normality(group: str, term: str, values: Array) -> Normality:
     """Describe and test one set of standardised values; NaN are left out."""
+    from scipy import stats  # slow to import, and only wanted here
+
     known = values[np.isfinite(values)]
     n = len(known)
     spread = float(known.std()) if n else 0.0
@@ -153,5 +156,5 @@ def quantiles(group: str, term: str, values: Array) -> Quantiles:
     known = np.flatnonzero(np.isfinite(values))
     order = known[np.argsort(values[known], kind="stable")]
     n = len(order)
-    theoretical = np.asarray(stats.norm.ppf((np.arange(n) + 0.5) / max(n, 1)))
+    theoretical = np.asarray(normal_quantile((np.arange(n) + 0.5) / max(n, 1)))
     return Quantiles(group, term, order, theoretical, values[order])

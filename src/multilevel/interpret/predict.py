@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from multilevel.design.replay import NewRows, replay
 from multilevel.errors import InferenceError
 from multilevel.estimate.posterior import evaluated
+from multilevel.infer.distributions import normal_quantile
 from multilevel.interpret.fitted import add_random_part, check_kind, fixed_part
 from multilevel.interpret.intraclass import check_level
 from multilevel.interpret.prediction_variance import PredictionRows, relative_variance
@@ -122,7 +122,7 @@ def prediction_interval(
             "predictions without them",
             "predict with std_error=True",
         )
-    margin = float(stats.norm.ppf(0.5 + conf_level / 2.0)) * error
+    margin = float(normal_quantile(0.5 + conf_level / 2.0)) * error
     what = "the predicted mean" if is_mean else "one new observation of weight 1"
     sentence = (
         f"{100 * conf_level:g}% interval for {what} (normal quantiles; variances are taken as "

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+
+from multilevel.infer.distributions import normal_quantile
 
 if TYPE_CHECKING:
     from multilevel.estimate.prepare import Prepared
@@ -113,7 +114,7 @@ def share(
         return Share(estimate, nan, nan, nan)
     slope = dv[chosen].sum(axis=0) / total - top * dv.sum(axis=0) / total**2
     error = float(np.sqrt(max(float(slope @ covariance @ slope), 0.0)))
-    width = float(stats.norm.ppf(0.5 + conf_level / 2.0)) * error / (estimate * (1.0 - estimate))
+    width = float(normal_quantile(0.5 + conf_level / 2.0)) * error / (estimate * (1.0 - estimate))
     center = float(np.log(estimate / (1.0 - estimate)))
     low, high = (1.0 / (1.0 + np.exp(-(center + s * width))) for s in (-1.0, 1.0))
     return Share(estimate, error, float(low), float(high))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gzip
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -100,6 +102,15 @@ def test_random_bytes_give_a_table_or_a_table_error(suffix, content, tmp_path):
         assert outcome.n_rows > 0
 
 
+@cache
+def valid_bytes(suffix):
+    """One valid file per suffix: written anew, its time stamp would change what is damaged."""
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"data{suffix}"
+        WRITERS[suffix](path)
+        return path.read_bytes()
+
+
 @pytest.mark.parametrize("suffix", list(WRITERS))
 @settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -107,8 +118,7 @@ def test_random_bytes_give_a_table_or_a_table_error(suffix, content, tmp_path):
 @given(data=st.data())
 def test_damaged_files_give_a_table_or_a_table_error(suffix, data, tmp_path):
     path = tmp_path / f"data{suffix}"
-    WRITERS[suffix](path)
-    content = bytearray(path.read_bytes())
+    content = bytearray(valid_bytes(suffix))
     for _ in range(data.draw(st.integers(0, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     end = data.draw(st.integers(1, len(content)))

@@ -147,7 +147,14 @@ def lower_factor(Psi: Array) -> Array:
     Works for singular matrices too (QR of the symmetric root); the diagonal is not negative.
     """
     values, vectors = np.linalg.eigh((Psi + Psi.T) / 2.0)
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))).T
-    R: Array = np.linalg.qr(root)[1]
+    return triangular(vectors * np.sqrt(np.maximum(values, 0.0)))
+
+
+def triangular(factor: Array) -> Array:
+    """Lower-triangular ``L`` with ``LL' = FF'``, the diagonal not negative.
+
+    Forms no square, so a rank that ``F`` lacks is lacking in ``L`` to rounding.
+    """
+    R: Array = np.linalg.qr(factor.T)[1]
     signs = np.where(np.diag(R) < 0.0, -1.0, 1.0)
     return np.asarray(np.tril((R * signs[:, None]).T))
