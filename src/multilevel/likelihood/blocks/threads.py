@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from pathlib import Path
 
 import scipy.linalg  # loads SciPy's own BLAS before it is looked up  # noqa: F401
 from threadpoolctl import ThreadpoolController
@@ -24,12 +25,18 @@ def _controller() -> ThreadpoolController:
 
 
 def idle_cores() -> int:
-    """Cores that are not busy now, at least one."""
+    """Cores that are not busy at this moment, at least one."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = cores or 1
-    if not hasattr(os, "getloadavg"):
-        return cores
-    return max(1, cores - round(max(0.0, os.getloadavg()[0] - 0.6)))
+    now = Path("/proc/loadavg")
+    if now.exists():
+        # fourth field: tasks that run now / all tasks; this one is among them. The averages before
+        # it remember the last minutes, our own work included.
+        running = int(now.read_text(encoding="ascii").split()[3].split("/")[0])
+        return max(1, cores - max(0, running - 1))
+    if hasattr(os, "getloadavg"):
+        return max(1, cores - round(max(0.0, os.getloadavg()[0] - 0.6)))
+    return cores
 
 
 @contextmanager
