@@ -7,6 +7,7 @@ matrices get one thread, and large ones as many as the machine has idle cores.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -32,7 +33,12 @@ def idle_cores() -> int:
     if now.exists():
         # fourth field: tasks that run now / all tasks; this one is among them. The averages before
         # it remember the last minutes, our own work included.
-        running = int(now.read_text(encoding="ascii").split()[3].split("/")[0])
+        # The least of three looks, for threads that end or spin out their wait.
+        looks = []
+        for _ in range(3):
+            looks.append(int(now.read_text(encoding="ascii").split()[3].split("/")[0]))
+            time.sleep(0.005)
+        running = min(looks)
         return max(1, cores - max(0, running - 1))
     if hasattr(os, "getloadavg"):
         return max(1, cores - round(max(0.0, os.getloadavg()[0] - 0.6)))
