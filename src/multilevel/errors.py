@@ -90,9 +90,5 @@ class ConvergenceWarning(MultilevelWarning):
     """The fit is not certified: its numbers are not to be trusted."""
 
 
-class SingularFitWarning(MultilevelWarning):
-    """A variance sits on its boundary; the fit is a valid optimum and is explained."""
-
-
 class DataWarning(MultilevelWarning):
     """Rows or columns were left out."""

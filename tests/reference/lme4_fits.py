@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import warnings
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -41,10 +40,8 @@ def table(name: str) -> pd.DataFrame:
 
 @cache
 def fitted(name: str, formula: str, method: str) -> mlm.MultilevelFit:
-    with warnings.catch_warnings():
-        # A singular optimum is the right answer for some of these data; the flag is tested.
-        warnings.simplefilter("ignore", mlm.errors.SingularFitWarning)
-        return mlm.fit(formula, table(name), method=method.lower())
+    # A singular optimum is the right answer for some of these data; the flag is tested.
+    return mlm.fit(formula, table(name), method=method.lower())
 
 
 def ours(reference) -> mlm.MultilevelFit:
