@@ -1,0 +1,1 @@
+"""Log densities by row with their derivatives in the linear predictors, one file per family."""

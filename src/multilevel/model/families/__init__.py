@@ -1,0 +1,1 @@
+"""Outcome families: what kind of response, which linear predictors, which links."""
