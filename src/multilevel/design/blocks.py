@@ -38,6 +38,7 @@ class BlockContext:
     columns: Callable[[Compiled], dict[str, Values]]
     weights: Array | None
     allow: tuple[str, ...] = ()
+    row_effects: bool = False
 
 
 def check_allowed(allow: Sequence[str]) -> tuple[str, ...]:
@@ -133,7 +134,8 @@ def _check_unique(names: Sequence[str], group: str) -> None:
 def _check_identified(block: RandomBlock, context: BlockContext) -> None:
     """Refuse effects that no data of this shape can separate."""
     J, q = block.n_levels, len(block.names)
-    if context.n == J and block.names == (_INTERCEPT,) and _is_flat(context.weights):
+    one_each = context.n == J and block.names == (_INTERCEPT,) and not context.row_effects
+    if one_each and _is_flat(context.weights):
         raise DesignError(
             "Random intercepts and residuals are told apart by groups with several rows.",
             f"{block.group} has {J} groups in {J} rows: one row each",

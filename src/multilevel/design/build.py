@@ -23,12 +23,11 @@ from multilevel.design.encode import evaluate_number, learn_columns
 from multilevel.design.rank import find_dependent
 from multilevel.design.recipe import LearntCentring, Recipe
 from multilevel.design.records import Design, RowReport
+from multilevel.design.rows import analysed_rows, read_weights
 from multilevel.design.variables import (
     Positions,
     Source,
     Values,
-    complete_rows,
-    row_words,
     take,
 )
 from multilevel.errors import DesignError
@@ -40,7 +39,6 @@ from multilevel.tables.table import as_table
 Array = NDArray[np.float64]
 RankDeficient = Literal["drop", "refuse"]
 _RANK_CHOICES = get_args(RankDeficient)
-_WEIGHTS = "weights"
 
 
 @dataclass(frozen=True)
@@ -51,11 +49,18 @@ class Parts:
     fixed: Compiled
     offsets: tuple[Compiled, ...]
     random: tuple[Compiled, ...]
+    second: Compiled | None = None  # of a response of two columns
+
+    @property
+    def predictors(self) -> tuple[Compiled, ...]:
+        """Every part but the response."""
+        return (self.fixed, *self.offsets, *self.random)
 
     @property
     def all(self) -> tuple[Compiled, ...]:
         """Every part."""
-        return (self.response, self.fixed, *self.offsets, *self.random)
+        second = () if self.second is None else (self.second,)
+        return (self.response, *second, *self.predictors)
 
 
 @lru_cache(maxsize=256)
@@ -66,15 +71,17 @@ def compile_model(model: Model) -> Parts:
     ------
     FormulaError : a part that is not a formula.
     """
+    first, second = (*model.response_parts, None, None)[:2]
     return Parts(
-        compile_expression(model.response),
+        compile_expression(first or model.response),
         compile_columns(model.fixed),
         tuple(compile_expression(text) for text in model.offsets),
         tuple(compile_columns(term.columns) for term in model.random),
+        None if second is None else compile_expression(second),
     )
 
 
-class _Workshop:
+class Workshop:
     """Columns of the kept rows, and centred variables, each made once."""
 
     def __init__(self, source: Source, kept: Positions | None) -> None:
@@ -149,22 +156,58 @@ def build_design(
         )
     parts = compile_model(model)
     source = Source(as_table(data), levels)
-    variables, groups = _needed(model, parts)
+    variables, groups = needed(model, parts)
     source.check([*variables, *groups], model.formula)
     source.check(list(source.levels), "levels=")
-    all_weights, weights_lost = _read_weights(weights, source)
-    weights_name = weights if isinstance(weights, str) else _WEIGHTS
-    kept, missing = _analysed_rows(source, variables, groups, weights_lost, weights_name)
-    workshop = _Workshop(source, kept)
-    y = _response(parts.response, workshop)
-    X, fixed = learn_columns(parts.fixed, workshop.columns(parts.fixed), workshop.n, kept)
+    all_weights, weights_lost = read_weights(weights, source)
+    weights_name = weights if isinstance(weights, str) else "weights"
+    kept, missing = analysed_rows(source, variables, groups, weights_lost, weights_name)
+    rows = RowReport(source.n_rows, np.arange(source.n_rows) if kept is None else kept, missing)
     final_weights = all_weights if all_weights is None or kept is None else all_weights[kept]
+    workshop = Workshop(source, kept)
+    y = _response(model, parts, workshop)
+    return lay(
+        model,
+        y,
+        workshop,
+        rows,
+        weights=final_weights,
+        rank_deficient=rank_deficient,
+        allow=allow,
+    )
+
+
+def lay(
+    model: Model,
+    y: Array,
+    workshop: Workshop,
+    rows: RowReport,
+    *,
+    weights: Array | None = None,
+    rank_deficient: RankDeficient = "drop",
+    allow: Sequence[str] = (),
+    row_effects: bool = False,
+) -> Design:
+    """Lay a model over rows that are chosen already, with a response that is read already.
+
+    Parameters
+    ----------
+    y : (n,) response as numbers.
+    workshop : the columns of the analysed rows.
+    rows : which rows these are.
+    weights : (n,) precision weights of the analysed rows, or None.
+    row_effects : whether a grouping factor may have one row per group (families without a
+        residual).
+    rank_deficient, allow : see ``build_design``.
+    """
+    parts, source, kept = compile_model(model), workshop.source, workshop.kept
+    X, fixed = learn_columns(parts.fixed, workshop.columns(parts.fixed), workshop.n, kept)
     report = find_dependent(X, fixed.names)
     dropped = {fixed.names[j]: why for j, why in report.dropped.items()}
     if rank_deficient == "refuse":
         _refuse_dropped(dropped)
     context = BlockContext(
-        source, kept, workshop.n, workshop.columns, final_weights, check_allowed(allow)
+        source, kept, workshop.n, workshop.columns, weights, check_allowed(allow), row_effects
     )
     pairs = order_blocks([learn_block(terms, context) for terms in group_terms(model.random)])
     offset = _offset(parts.offsets, workshop)
@@ -186,18 +229,18 @@ def build_design(
         names=tuple(fixed.names[j] for j in report.kept),
         blocks=tuple(block for block, _ in pairs),
         offset=offset,
-        weights=final_weights,
-        rows=RowReport(source.n_rows, np.arange(source.n_rows) if kept is None else kept, missing),
+        weights=weights,
+        rows=rows,
         dropped_columns=dropped,
         recipe=recipe,
     )
 
 
-def _needed(model: Model, parts: Parts) -> tuple[list[str], list[str]]:
-    """Names of all variables, and of all grouping columns."""
+def needed(model: Model, parts: Parts, response: bool = True) -> tuple[list[str], list[str]]:
+    """Names of all variables (those of the response on request), and of all grouping columns."""
     variables: dict[str, None] = {}
     groups: dict[str, None] = {}
-    for part in parts.all:
+    for part in parts.all if response else parts.predictors:
         variables |= dict.fromkeys(name for _, name in part.columns)
         for _, call in part.centring:
             variables |= dict.fromkeys(name for _, name in call.columns)
@@ -205,55 +248,6 @@ def _needed(model: Model, parts: Parts) -> tuple[list[str], list[str]]:
     for term in model.random:
         groups |= dict.fromkeys(term.factors)
     return list(variables), list(groups)
-
-
-def _read_weights(
-    weights: str | Sequence[float] | NDArray[Any] | None, source: Source
-) -> tuple[Array | None, NDArray[np.bool_] | None]:
-    """Precision weights of all rows, and which are missing (None if none is)."""
-    if weights is None:
-        return None, None
-    if isinstance(weights, str):
-        source.check([weights], "weights")
-        found = source.values(weights)
-    else:
-        found = np.asarray(weights)
-    where = f"column {weights!r}" if isinstance(weights, str) else "weights"
-    if isinstance(found, pd.Categorical) or found.dtype.kind not in "iuf":
-        raise DesignError("Weights must be numbers.", where, "give positive numbers")
-    if found.shape != (source.n_rows,):
-        raise DesignError(
-            "There must be one weight for each row of the table.",
-            f"shape {found.shape} for {source.n_rows} rows",
-            "give the weights as a column of the table",
-        )
-    values = found.astype(np.float64, copy=False)
-    bad = np.flatnonzero(~((values > 0.0) & np.isfinite(values)) & ~np.isnan(values))
-    if len(bad):
-        raise DesignError(
-            "Precision weights must be positive and finite.",
-            f"{where}: {values[bad[0]]:g} in {row_words(bad)}",
-            "leave rows of weight 0 out of the table",
-        )
-    lost = np.isnan(values)
-    return values, (lost if lost.any() else None)
-
-
-def _analysed_rows(
-    source: Source,
-    variables: Sequence[str],
-    groups: Sequence[str],
-    weights_lost: NDArray[np.bool_] | None,
-    weights_name: str,
-) -> tuple[Positions | None, dict[str, int]]:
-    """Positions of the complete rows (None: all), and what each variable cost."""
-    kept, missing = complete_rows(source, variables, groups)
-    if weights_lost is not None:
-        missing[weights_name] = int(weights_lost.sum())
-        whole = np.ones(source.n_rows, dtype=bool) if kept is None else _flags(kept, source.n_rows)
-        kept = np.flatnonzero(whole & ~weights_lost)
-    _check_rows(source.n_rows if kept is None else len(kept), source.n_rows, missing)
-    return kept, missing
 
 
 def _refuse_dropped(dropped: Mapping[str, str]) -> None:
@@ -266,25 +260,6 @@ def _refuse_dropped(dropped: Mapping[str, str]) -> None:
         )
 
 
-def _flags(kept: Positions, n: int) -> NDArray[np.bool_]:
-    """Positions as a mask."""
-    flags = np.zeros(n, dtype=bool)
-    flags[kept] = True
-    return flags
-
-
-def _check_rows(n: int, n_table: int, missing: Mapping[str, int]) -> None:
-    """Refuse a table without analysable rows."""
-    if n:
-        return
-    counts = ", ".join(f"{name} in {count}" for name, count in missing.items())
-    raise DesignError(
-        "At least one row must have every variable of the model.",
-        f"none of {n_table} rows has" + (f"; missing: {counts}" if counts else ""),
-        "leave out the variables that are missing most",
-    )
-
-
 def _check_size(n: int, p: int) -> None:
     """Refuse models with as many fixed effects as rows."""
     if n <= p:
@@ -295,8 +270,16 @@ def _check_size(n: int, p: int) -> None:
         )
 
 
-def _response(compiled: Compiled, workshop: _Workshop) -> Array:
+def _response(model: Model, parts: Parts, workshop: Workshop) -> Array:
     """The response as numbers that vary."""
+    compiled = parts.response
+    if parts.second is not None:
+        raise DesignError(
+            "A Gaussian model has a response of one column.",
+            model.response,
+            'write family="binomial" for successes and failures, and family="gaussian" with '
+            "interval(lower, upper) through fit()",
+        )
     shown = dict(compiled.display).get(compiled.text, compiled.text)
     columns = workshop.columns(compiled)
     bare = columns.get(compiled.text)
@@ -307,7 +290,7 @@ def _response(compiled: Compiled, workshop: _Workshop) -> Array:
         raise DesignError(
             "The response of this model must be a number.",
             f"{shown} has the categories {listed}",
-            "categories need a binary, ordinal or nominal family, and this model is Gaussian"
+            'write family="binomial" (two categories), "cumulative" (ordered) or "nominal"'
             + (f"; to model the share of True, write I({shown})" if is_flag else ""),
         )
     y = evaluate_number(compiled, columns, workshop.n, workshop.kept)
@@ -320,7 +303,7 @@ def _response(compiled: Compiled, workshop: _Workshop) -> Array:
     return y
 
 
-def _offset(offsets: Iterable[Compiled], workshop: _Workshop) -> Array | None:
+def _offset(offsets: Iterable[Compiled], workshop: Workshop) -> Array | None:
     """Sum of the offsets, or None."""
     total: Array | None = None
     for compiled in offsets:

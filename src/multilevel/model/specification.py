@@ -44,7 +44,9 @@ class Model:
     Attributes
     ----------
     formula : the text as written.
-    response : the left-hand side, an expression on columns.
+    response : the left-hand side, an expression on columns; ``cbind(a, b)`` (successes and
+        failures) and ``interval(a, b)`` (bounds of what was not seen exactly) have two.
+    response_parts : the two expressions of such a left-hand side; empty for all others.
     fixed : the model for the means (right-hand side without bar terms), in formulaic's grammar.
     random : the model for the variance: random terms, nested ones expanded.
     offsets : expressions inside ``offset(...)``.
@@ -59,6 +61,7 @@ class Model:
     offsets: tuple[str, ...] = ()
     method: Method = "reml"
     family: str = "gaussian"
+    response_parts: tuple[str, ...] = ()
 
 
 def check_method(method: str) -> Method:

@@ -28,13 +28,17 @@ CENTRING: dict[str, CentringKind] = {
 
 FUNCTIONS: frozenset[str] = ELEMENTWISE | CODERS | BASES | frozenset(CENTRING)
 
+#: Left-hand sides of two columns: successes and failures; lower and upper bound.
+RESPONSE_PAIRS: frozenset[str] = frozenset({"cbind", "interval"})
+
 #: Names that R, Stata or patsy users may try, and what to write here.
 INSTEAD: dict[str, str] = {
     "cs": "cs() is a covariance structure, cs(1 + x | g); for a cubic spline write cr(x, df=4)",
     "ns": "write cr(x, df=4)",
     "s": "write bs(x, df=5) or cr(x, df=5)",
     "as.factor": "write factor(x)",
-    "cbind": "a model has one response column here",
+    "cbind": "cbind(successes, failures) stands alone, left of the ~",
+    "interval": "interval(lower, upper) stands alone, left of the ~",
     "lag": "make the lagged column within each group before fitting",
     "ifelse": "make the column before fitting",
     "Q": "put the name in backticks",

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 from multilevel.errors import ModelError
 from multilevel.model.formula.compile import compile_sum, expression_of, term_labels
+from multilevel.model.formula.functions import RESPONSE_PAIRS
 from multilevel.model.formula.scan import Token, Tokens, matching, refuse, scan
 from multilevel.model.formula.terms import check_repeats, find_bar, random_terms
 from multilevel.model.specification import Model, RandomTerm, check_method
@@ -24,7 +25,8 @@ class _Parts:
 def parse_formula(text: str, method: str = "reml") -> Model:
     """Read a formula such as ``"y ~ x * z + (1 + x | school/class)"``.
 
-    Left of ``~`` stands the response, a column or an expression. Right of it stand
+    Left of ``~`` stands the response: a column, an expression, ``cbind(successes, failures)`` or
+    ``interval(lower, upper)``. Right of it stand
 
     * fixed effects, joined by ``+ - * : / ^``, with functions such as ``log(x)``, ``I(x^2)``,
       ``C(z, contr.sum)``, ``poly(x, 2)``, ``bs(x, df=5)``, ``within(x, g)``, ``between(x, g)``;
@@ -62,7 +64,9 @@ def _parse(text: str, method: str) -> Model:
     tokens = scan(text)
     tilde = _tilde(tokens, text)
     response = tokens[:tilde]
-    _check_response(response, tokens[tilde], text)
+    pair = _response_pair(response, text)
+    if not pair:
+        _check_response(response, tokens[tilde], text)
     parts = _Parts()
     for sign, chunk in _summands(tokens[tilde + 1 :], tokens[tilde], text):
         _sort(sign, chunk, parts, text)
@@ -76,7 +80,40 @@ def _parse(text: str, method: str) -> Model:
         random=random,
         offsets=tuple(parts.offsets),
         method=check_method(method),
+        response_parts=pair,
     )
+
+
+def _response_pair(response: Tokens, text: str) -> tuple[str, ...]:
+    """The two expressions of ``cbind(a, b)`` or ``interval(a, b)``; empty for others."""
+    is_pair = (
+        len(response) > 2
+        and response[0].text in RESPONSE_PAIRS
+        and not response[0].is_quoted
+        and response[1].is_open()
+        and matching(response, text)[1] == len(response) - 1
+    )
+    if not is_pair:
+        return ()
+    depth = 0
+    parts: list[list[Token]] = [[]]
+    for token in response[2:-1]:
+        depth += (token.kind == "open") - (token.kind == "close")
+        if depth == 0 and token.text == ",":
+            parts.append([])
+        else:
+            parts[-1].append(token)
+    if len(parts) != 2:
+        refuse(
+            f"{response[0].text}(...) takes two columns.",
+            f"{len(parts)}",
+            "write cbind(successes, failures) or interval(lower, upper)",
+            text,
+            response[0].start,
+        )
+    for part in parts:
+        expression_of(tuple(part), text, response[0].start)
+    return tuple(_source(tuple(part), text) for part in parts)
 
 
 def _source(tokens: Tokens, text: str) -> str:
