@@ -12,38 +12,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.records import Response
+
+__all__ = ["ALL", "OutcomeDistribution", "Response", "RowDerivatives", "RowLikelihood"]
+
 Array = NDArray[np.float64]
 ALL = slice(None)
-
-
-@dataclass(frozen=True)
-class Response:
-    """A response as numbers.
-
-    Attributes
-    ----------
-    y : (n,) numbers; codes 0..C-1 for categories; lower bounds for intervals.
-    trials : (n,) numbers of trials (binomial), or None for one each.
-    upper : (n,) upper bounds of interval responses (equal to ``y`` where exact), or None.
-    categories : labels of the categories in order, the reference or lowest first.
-    sentence : what is modelled, in words (``"modelled: the probability of use = 'Y'"``).
-    """
-
-    y: Array
-    trials: Array | None = None
-    upper: Array | None = None
-    categories: tuple[str, ...] = ()
-    sentence: str = ""
-
-    def take(self, order: NDArray[np.intp]) -> Response:
-        """The rows at these positions."""
-        return Response(
-            np.ascontiguousarray(self.y[order]),
-            None if self.trials is None else np.ascontiguousarray(self.trials[order]),
-            None if self.upper is None else np.ascontiguousarray(self.upper[order]),
-            self.categories,
-            self.sentence,
-        )
 
 
 @dataclass(frozen=True)

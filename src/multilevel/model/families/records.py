@@ -6,7 +6,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 ResponseKind = Literal[
-    "number", "positive", "proportion", "count", "binary", "ordered", "nominal", "interval"
+    "number",
+    "positive",
+    "nonnegative",
+    "proportion",
+    "unit_interval",
+    "count",
+    "binary",
+    "ordered",
+    "nominal",
+    "interval",
 ]
 
 
