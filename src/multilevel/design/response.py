@@ -142,14 +142,14 @@ def _check_range(y: Array, kind: str, shown: str, workshop: Workshop) -> None:
 def _outside(y: Array, kind: str) -> NDArray[np.bool_]:
     """Which values a kind of response does not allow."""
     if kind == "positive":
-        return y <= 0.0
+        return np.asarray(y <= 0.0)
     if kind == "proportion":
-        return (y <= 0.0) | (y >= 1.0)
+        return np.asarray((y <= 0.0) | (y >= 1.0))
     if kind == "count":
-        return (y < 0.0) | (y != np.floor(y))
+        return np.asarray((y < 0.0) | (y != np.floor(y)))
     if kind == "unit_interval":
-        return (y < 0.0) | (y > 1.0)
-    return y < 0.0
+        return np.asarray((y < 0.0) | (y > 1.0))
+    return np.asarray(y < 0.0)
 
 
 def _interval(model: Model, parts: Parts, workshop: Workshop) -> Response:

@@ -31,14 +31,19 @@ class PartSpec:
     name : ``"mean"``, ``"dispersion"``, ``"zero"``, ``"threshold 2"``, ``"category B"``, ...
     link : link of the predictor, e.g. ``"logit"``, ``"log"``, ``"identity"``.
     meaning : what the inverse link of the predictor is, in words (``"residual variance"``).
-    argument : argument of ``fit`` that gives its formula (``"dispersion"``, ``"zero"``), or ``""``
-        if it always holds an intercept only.
+    argument : argument of ``fit`` that gives its formula (``"dispersion"``, ``"zero"``); or
+        ``"formula"`` if the model's formula itself, fixed and random, applies to this part too
+        (categories of a nominal response); or ``""`` if it always holds an intercept only. The
+        first part always takes the model's formula.
+    intercept : ``"free"``, or ``"none"`` where other parts hold the constant (the mean part of
+        ordinal families, whose thresholds do): then the intercept column is left out.
     """
 
     name: str
     link: str
     meaning: str
     argument: str = ""
+    intercept: str = "free"
 
 
 @dataclass(frozen=True)
