@@ -38,6 +38,7 @@ from multilevel.errors import LikelihoodError
 from multilevel.likelihood.blocks import sparse_ldl
 from multilevel.likelihood.blocks.cross_products import CrossProducts
 from multilevel.likelihood.blocks.ordering import SymbolicPlan, symbolic
+from multilevel.likelihood.blocks.sparse_layout import spread, unknown_tree, upper_triangle
 from multilevel.likelihood.gaussian.engine import GaussianEngine
 
 Array = NDArray[np.float64]
@@ -329,15 +330,15 @@ def _lay_out(products: CrossProducts, plan: SymbolicPlan) -> _Layout:
     for J, q in products.sizes:
         effects.append(first[begin : begin + J, None] + np.arange(q, dtype=np.int64))
         begin += J
-    spans: list[tuple[IntArray, IntArray]] = [_spread(e, e) for e in effects]
+    spans: list[tuple[IntArray, IntArray]] = [spread(e, e) for e in effects]
     levels = {}
     for (t, s), pair in products.pairs.items():
         rows = np.repeat(np.arange(pair.indptr.size - 1, dtype=np.int64), np.diff(pair.indptr))
         columns = pair.indices.astype(np.int64)
         levels[t, s] = (rows, columns)
-        spans.append(_spread(effects[t][rows], effects[s][columns]))
-    Up, Ui, positions = _upper_triangle(spans, n)
-    parent, Lp = _unknown_tree(plan, ends)
+        spans.append(spread(effects[t][rows], effects[s][columns]))
+    Up, Ui, positions = upper_triangle(spans, n)
+    parent, Lp = unknown_tree(plan, ends)
     Li, slots = sparse_ldl.factor_pattern(Up, Ui, parent, Lp)
     placed = iter(positions)
     own = tuple(next(placed) for _ in effects)
@@ -348,41 +349,3 @@ def _lay_out(products: CrossProducts, plan: SymbolicPlan) -> _Layout:
         pairs[t, s] = _Pair(*levels[t, s], _levels_last(pair.values), next(placed), matrix)
     diagonal = np.concatenate([np.einsum("iig->ig", at).ravel() for at in own])
     return _Layout(tuple(effects), own, pairs, Up, Ui, diagonal, parent, Lp, Li, slots)
-
-
-def _spread(rows: IntArray, columns: IntArray) -> tuple[IntArray, IntArray]:
-    """Row and column unknown of every entry of K blocks, each (q, r, K)."""
-    pair = np.broadcast_arrays(rows.T[:, None, :], columns.T[None, :, :])
-    return pair[0], pair[1]
-
-
-def _upper_triangle(
-    spans: Sequence[tuple[IntArray, IntArray]], n: int
-) -> tuple[IntArray, IntArray, list[IntArray]]:
-    """Compressed columns of the upper triangle, and the place of every entry given.
-
-    ``spans``: (row, column) unknowns of each entry, in either triangle; the two mirror images of
-    an entry inside a diagonal block get the same place.
-    """
-    flat = [(np.minimum(r, c).ravel(), np.maximum(r, c).ravel()) for r, c in spans]
-    upper = np.concatenate([r for r, _ in flat])
-    column = np.concatenate([c for _, c in flat])
-    pattern = sparse.csc_array((np.ones(upper.size, np.int8), (upper, column)), shape=(n, n))
-    pattern.sort_indices()
-    Up, Ui = pattern.indptr.astype(np.int64), pattern.indices.astype(np.int64)
-    numbered = sparse.csc_array((np.arange(Ui.size, dtype=np.int64), Ui, Up), shape=(n, n))
-    positions = []
-    for (r, c), (shape, _) in zip(flat, spans, strict=True):
-        positions.append(np.asarray(numbered[r, c], np.int64).reshape(shape.shape))
-    return Up, Ui, positions
-
-
-def _unknown_tree(plan: SymbolicPlan, ends: IntArray) -> tuple[IntArray, IntArray]:
-    """Elimination tree and column pointers of L per unknown, from those per level."""
-    last = ends[1:] - 1
-    parent = np.arange(1, plan.n_unknowns + 1, dtype=np.int64)
-    parent[last] = np.where(plan.parent >= 0, ends[:-1][plan.parent], -1)
-    within = np.arange(plan.n_unknowns, dtype=np.int64) - np.repeat(ends[:-1], plan.weight)
-    lengths = np.repeat(plan.counts, plan.weight) - 1 - within
-    Lp = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    return parent, Lp
