@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from multilevel.api.effects import EffectMethods
 from multilevel.api.means import MeansMethods
 from multilevel.errors import InferenceError
 from multilevel.estimate.posterior import random_effects
+from multilevel.infer.profile_curve import ProfileCurves, check_components, profile_curves
 from multilevel.report.document import Document, Picture, build_document
 from multilevel.report.methods_paragraph import methods_paragraph
 from multilevel.report.plots.catalogue import (
@@ -21,6 +23,7 @@ from multilevel.report.plots.catalogue import (
     check_picture,
     draw,
     draw_piles,
+    draw_profile,
     pictures_for,
 )
 from multilevel.report.plots.source import PictureSource
@@ -59,6 +62,9 @@ class PictureMethods(EffectMethods, MeansMethods):
             - ``"piles"`` (``models, names``): piles of variance of ``models`` (earlier fits) and
               this one.
             - ``"residuals"`` (``group``): quantiles, spread and clusters of residuals.
+            - ``"profile"`` (``components``, as in ``confint``): signed root of the rise of the
+              criterion along each parameter, with limits at 50, 80, 90, 95 and 99%; where it
+              bends, Wald intervals fail. Takes seconds.
             - ``"spaghetti"`` (``predictor, group``): raw data by cluster, nothing of the model.
 
         Returns
@@ -84,10 +90,16 @@ class PictureMethods(EffectMethods, MeansMethods):
             fits = [*options.get("models", ()), self]
             titles = options.get("names") or [f"model {k}" for k in range(1, len(fits) + 1)]
             return draw_piles([fit._picture_source() for fit in fits], list(titles))
+        if name == "profile":
+            return draw_profile(self._profile_curves(options.get("components")), self.fit.method)
         if name not in WITH_BANDS:
             return draw(name, self._picture_source(), options)
         others = {key: value for key, value in options.items() if key != "df"}
         return draw(name, self._slope_source(options.get("df")), others)
+
+    def _profile_curves(self, components: Sequence[str] | None) -> ProfileCurves:
+        wanted = check_components(components)
+        return profile_curves(self._prepared, self.fit, self._objective(), wanted)
 
     def methods_paragraph(self) -> str:
         """A paragraph for the methods section, every number of it read from this fit.

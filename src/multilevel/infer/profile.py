@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 TOLERANCE = 1e-5  # of the signed root at a limit
 STEPS = 40
+WALK = 12  # steps from the estimate to a held correlation
 
 
 @dataclass(frozen=True)
@@ -67,14 +68,7 @@ def profile_interval(
     InferenceError : a fixed effect of a REML fit, a parameter of a tied structure, a fit that was
         not at its optimum.
     """
-    if quantity.component in ("variance", "covariance"):
-        if quantity.component == "covariance":
-            raise InferenceError(
-                "Profile intervals are for standard deviations, variances, correlations and fixed "
-                "effects.",
-                f"the covariance of {quantity.term}",
-                "ask for its correlation",
-            )
+    if quantity.component == "variance":
         inner = profile_interval(
             prepared, fit, replace(quantity, component="sd"), conf_level, guess
         )
@@ -87,11 +81,7 @@ def profile_interval(
             conf_high=i.conf_high**2,
         )
         return Profile(quantity, inner.values**2, inner.signed_roots, squared)
-    held = (
-        _held_fixed(prepared, fit, quantity)
-        if quantity.component == "fixed"
-        else _held_variance(prepared, fit, quantity)
-    )
+    held = held_at(prepared, fit, quantity)
     estimate = value_of(quantity, fit.beta, fit.random_covariance, fit.sigma2)
     search = _Search(held, fit.criterion, estimate)
     target = float(normal_quantile(0.5 + conf_level / 2.0))
@@ -116,6 +106,26 @@ def profile_interval(
         np.asarray(search.roots)[order],
         Interval(quantity, estimate, float("nan"), low, high, note),
     )
+
+
+def held_at(prepared: Prepared, fit: Fit, quantity: Quantity) -> Callable[[float], float]:
+    """The lowest criterion (user's units) as a function of the value at which a quantity is held.
+
+    Each call starts from the last one's optimum. Raises as ``profile_interval``.
+    """
+    if quantity.component == "fixed":
+        return _held_fixed(prepared, fit, quantity)
+    if quantity.component == "covariance":
+        raise InferenceError(
+            "Profile intervals are for standard deviations, variances, correlations and fixed "
+            "effects.",
+            f"the covariance of {quantity.term}",
+            "ask for its correlation",
+        )
+    if quantity.component == "variance":
+        held = _held_variance(prepared, fit, replace(quantity, component="sd"))
+        return lambda value: held(float(np.sqrt(value)))
+    return _held_variance(prepared, fit, quantity)
 
 
 def _range(q: Quantity) -> tuple[float, float]:
@@ -167,10 +177,11 @@ class _Search:
                 break
             if at_end:
                 return end, f"The {'lower' if sign < 0 else 'upper'} limit is the end of the range."
-            grown = (value - self.estimate) * target / root if abs(root) > 0.1 else 2 * sign * move
+            # The slope of the last step, as the curve may flatten towards the end of the range.
+            rise = sign * (root - inside_root)
+            ahead = sign * (target - root) * move / rise if rise > 1e-6 else 3.0 * move
             inside, inside_root = value, root
-            ahead = sign * (self.estimate + grown - value)
-            move = float(np.clip(1.05 * ahead, 0.1 * move, 3.0 * move))
+            move = float(np.clip(1.1 * ahead, 0.1 * move, 3.0 * move))
         else:
             return float("nan"), "The likelihood does not fall far enough to give a limit."
         return self._between(inside, inside_root, outside, outside_root, target), ""
@@ -198,8 +209,50 @@ class _Search:
 
 def _held_variance(prepared: Prepared, fit: Fit, q: Quantity) -> Callable[[float], float]:
     """Criterion with a standard deviation, correlation or the residual SD held."""
-    criterion: HeldCriterion = held_criterion(prepared, fit, q)
-    return criterion.minimum
+    if q.component == "correlation":
+        return _HeldCorrelation(prepared, fit, q)
+    return held_criterion(prepared, fit, q).minimum
+
+
+class _HeldCorrelation:
+    """Criterion with a correlation held, both standard deviations positive or zero.
+
+    A correlation may be anything where one of its two variances is zero, so that the criterion
+    there is an upper bound of its profile. The free parameters may leave the admissible region
+    through such a point (minus the correlation is then what was held); far enough from the
+    estimate the bound is the profile. The way there goes in small steps, as a large one may leave
+    the region too early.
+    """
+
+    def __init__(self, prepared: Prepared, fit: Fit, q: Quantity) -> None:
+        self.criterion: HeldCriterion = held_criterion(prepared, fit, q)
+        self.start = self.criterion.phi
+        self.estimate = value_of(q, fit.beta, fit.random_covariance, fit.sigma2)
+        self.inside = [-np.inf, np.inf]  # beyond these the bound is the profile
+        block = prepared.design.blocks[q.block]
+        self.bound = min(
+            held_criterion(
+                prepared, fit, Quantity(block.names[k], q.group, "sd", q.block, k, k)
+            ).minimum(0.0)
+            for k in (q.a, q.b)
+        )
+
+    def __call__(self, value: float) -> float:
+        """The lowest criterion at one value."""
+        if not self.inside[0] < value < self.inside[1]:
+            return self.bound
+        before = self.criterion.phi
+        found = self.criterion.minimum(value)
+        if self.criterion.keeps_sign:
+            return min(found, self.bound)
+        self.criterion.phi = self.start
+        for step in np.linspace(self.estimate, value, WALK + 1)[1:]:
+            found = self.criterion.minimum(float(step))
+            if not self.criterion.keeps_sign:
+                self.inside[int(value > self.estimate)] = float(step)
+                self.criterion.phi = before
+                return self.bound
+        return min(found, self.bound)
 
 
 def _held_fixed(prepared: Prepared, fit: Fit, q: Quantity) -> Callable[[float], float]:

@@ -55,6 +55,16 @@ class HeldCriterion:
         last = [] if component == "residual" else [tau]
         self.phi: Array = np.concatenate([theta[self.free], extra, last])
 
+    @property
+    def keeps_sign(self) -> bool:
+        """Whether the optimum has the correlation that was held rather than minus that.
+
+        The correlation is the held value times the signs of the first diagonal entry and of the
+        length of the second row.
+        """
+        diagonal = self.phi[np.searchsorted(self.free, self.held[0] - 1)]
+        return bool(diagonal * self.phi[len(self.free)] >= 0.0)
+
     def _unpack(self, phi: Array) -> tuple[Array, float, Array]:
         """``theta``, ``tau`` and ``dtheta/dphi`` (r, f)."""
         f = len(self.free)

@@ -32,6 +32,8 @@ CASES = [
     ("nested", "residuals", {}),
     ("nested", "spaghetti", {}),
     ("nested", "piles", {}),
+    ("nested", "profile", {"components": ["sd", "correlation"]}),
+    ("three_level", "profile", {}),
     ("three_level", "clusters", {"group": "school:room"}),
     ("three_level", "slopes", {}),
     ("three_level", "caterpillar", {}),
@@ -186,6 +188,18 @@ def test_variance_along_a_predictor():
     np.testing.assert_allclose(own["variance"], expected, rtol=1e-10)
     residual = frame[frame["Source"] == "residual"]["variance"]
     np.testing.assert_allclose(residual, m.residual_variance)
+
+
+def test_limits_in_profiles_are_those_of_the_table():
+    m = fits.three_level()
+    picture = m.plot("profile")
+    table = m.confint("profile", components=["sd"])
+    segments = layers(picture)[2]
+    marked = segments[segments["is_marked"] == "yes"]
+    expected = table[["conf_low", "conf_high"]].to_numpy().ravel()
+    drawn = set(np.round(marked["value"], 2))
+    assert drawn == {round(v, 2) for v in expected if v > 0.0}
+    assert "Fixed effects have a profile under ML only." in picture.labels.caption
 
 
 def test_piles_are_the_variances_of_random_intercepts():

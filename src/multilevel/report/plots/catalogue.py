@@ -13,6 +13,8 @@ from multilevel.report.plots.source import PictureSource
 if TYPE_CHECKING:
     from plotnine import ggplot
 
+    from multilevel.infer.profile_curve import ProfileCurves
+
 #: Name -> what it shows, and the options it takes.
 PICTURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "clusters": ("predicted line of each cluster over the data", ("predictor", "group")),
@@ -22,6 +24,7 @@ PICTURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "variance": ("variance of the outcome along a random slope", ("predictor",)),
     "piles": ("piles of variance across models", ("models", "names")),
     "residuals": ("residuals in four panels", ("group",)),
+    "profile": ("profile of each parameter", ("components",)),
     "spaghetti": ("raw data by cluster", ("predictor", "group")),
 }
 
@@ -48,11 +51,11 @@ def check_picture(name: str, options: Mapping[str, Any]) -> None:
 
 
 def draw(name: str, source: PictureSource, options: Mapping[str, Any]) -> ggplot:
-    """Draw one picture of one fit (all but ``"piles"``); at most 10,000 marks.
+    """Draw one picture of one fit (all but ``"piles"`` and ``"profile"``); at most 10,000 marks.
 
     Parameters
     ----------
-    name : a key of ``PICTURES`` other than ``"piles"``.
+    name : a key of ``PICTURES`` other than these two.
     source : the fit.
     options : checked by ``check_picture``.
 
@@ -80,6 +83,13 @@ def draw_piles(sources: Sequence[PictureSource], names: Sequence[str]) -> ggplot
     from multilevel.report.plots.variance import piles
 
     return piles(sources, names)
+
+
+def draw_profile(found: ProfileCurves, method: str) -> ggplot:
+    """Draw the profiles of the parameters, one panel each."""
+    from multilevel.report.plots.profile import profile_panels
+
+    return profile_panels(found, method)
 
 
 def pictures_for(source: PictureSource) -> tuple[str, ...]:
