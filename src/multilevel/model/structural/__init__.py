@@ -1,0 +1,1 @@
+"""The language of structural models: text in, one frozen parameter table out."""
