@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from multilevel.api.holder import FitHolder
+from multilevel.api.progress import Telling, teller
 from multilevel.errors import InferenceError
-from multilevel.infer.bootstrap import (
-    Bootstrap,
-    BootstrapKind,
-    IntervalKind,
-    bootstrap,
-    bootstrap_intervals,
-)
+from multilevel.infer.bootstrap import Bootstrap, BootstrapKind, bootstrap, check_component
+from multilevel.infer.bootstrap_intervals import IntervalKind, bootstrap_intervals, check_interval
 from multilevel.infer.degrees_of_freedom import DfMethod, check_df, default_df
 from multilevel.infer.means_tests import approach_of, coefficient_hypothesis, row_tests
 from multilevel.infer.profile import profile_interval
@@ -63,6 +59,15 @@ def _check_components(components: Sequence[str] | None) -> tuple[Component, ...]
     return tuple(c for c in COMPONENTS if c in wanted)
 
 
+@dataclass(frozen=True)
+class _BootstrapOptions:
+    n_boot: int
+    seed: int
+    kind: str
+    workers: int
+    progress: Telling
+
+
 class IntervalMethods(FitHolder):
     """Wald, profile and bootstrap intervals."""
 
@@ -77,6 +82,8 @@ class IntervalMethods(FitHolder):
         seed: int | None = None,
         kind: BootstrapKind | None = None,
         interval: IntervalKind | None = None,
+        workers: int | None = None,
+        progress: Telling = None,
     ) -> pd.DataFrame:
         """Intervals of fixed effects, SDs and correlations (and variances, covariances).
 
@@ -89,8 +96,9 @@ class IntervalMethods(FitHolder):
         components : of ``"fixed", "variance", "sd", "covariance", "correlation"``; default fixed,
             sd and correlation. A residual row has group ``"Residual"``.
         df : degrees of freedom of Wald intervals of fixed effects (see ``coefficients``).
-        n_boot, seed, kind, interval : for ``"bootstrap"`` only: 1000 replicates, seed 0,
-            ``"parametric"`` (or ``"residual"``, ``"cluster"``), ``"percentile"`` (or ``"basic"``).
+        n_boot, seed, kind, interval, workers, progress : for ``"bootstrap"`` only, as in
+            ``bootstrap``; 1000 replicates, seed 0, ``"parametric"``, and ``"percentile"`` (or
+            ``"basic"``, ``"bias-corrected"``).
 
         Returns
         -------
@@ -117,7 +125,10 @@ class IntervalMethods(FitHolder):
                 f"method={method!r}",
                 "write confint('wald')",
             )
-        given = {"n_boot": n_boot, "seed": seed, "kind": kind, "interval": interval}
+        given = {
+            "n_boot": n_boot, "seed": seed, "kind": kind, "interval": interval,
+            "workers": workers, "progress": progress,
+        }  # fmt: skip
         stray = [k for k, v in given.items() if v is not None and method != "bootstrap"]
         if df is not None and method != "wald":
             stray.append("df")
@@ -135,12 +146,16 @@ class IntervalMethods(FitHolder):
                 wanted = tuple(q for q in wanted if q.component != "fixed")
             found, text = self._profiled(wanted, level)
         else:
-            drawn = self._bootstrap(
-                1000 if n_boot is None else n_boot, seed or 0, kind or "parametric"
+            options = _BootstrapOptions(
+                1000 if n_boot is None else n_boot,
+                seed or 0,
+                kind or "parametric",
+                1 if workers is None else workers,
+                progress,
             )
-            how = interval or "percentile"
-            found = list(bootstrap_intervals(drawn, self.fit, wanted, level, how))
-            text = f"{how.capitalize()} bootstrap intervals. {drawn.sentence}"
+            if components is None and kind == "pigeonhole":
+                wanted = tuple(q for q in wanted if q.component == "fixed")
+            found, text = self._bootstrapped(wanted, level, interval or "percentile", options)
         frame = intervals_frame(found)
         notes = [f"{i.quantity.component} {i.quantity.term}: {i.note}" for i in found if i.note]
         frame.attrs["sentence"] = " ".join([f"{100 * level:g}% intervals. {text}", *notes])
@@ -183,6 +198,21 @@ class IntervalMethods(FitHolder):
             )
         return found, text
 
+    def _bootstrapped(
+        self,
+        wanted: tuple[Quantity, ...],
+        level: float,
+        interval: str,
+        options: _BootstrapOptions,
+    ) -> tuple[list[Interval], str]:
+        """Bootstrap intervals; what cannot be had is refused before the refits."""
+        how = check_interval(interval)
+        for q in wanted:
+            check_component(options.kind, q.component)
+        drawn = self._bootstrap(options)
+        found = list(bootstrap_intervals(drawn, self.fit, wanted, level, how))
+        return found, f"{how.capitalize()} bootstrap intervals. {drawn.sentence}"
+
     def _profiled(self, wanted: tuple[Quantity, ...], level: float) -> tuple[list[Interval], str]:
         """Profile intervals; the Wald standard error only sets the first step of the search."""
         steps = wald_intervals(self._prepared, self.fit, self._objective(), wanted, level)
@@ -196,7 +226,13 @@ class IntervalMethods(FitHolder):
         return found, f"Profile of the {which}: where its signed root is the normal quantile."
 
     def bootstrap(
-        self, n_boot: int = 1000, *, seed: int = 0, kind: BootstrapKind = "parametric"
+        self,
+        n_boot: int = 1000,
+        *,
+        seed: int = 0,
+        kind: BootstrapKind = "parametric",
+        workers: int = 1,
+        progress: Telling = None,
     ) -> pd.DataFrame:
         """Refit the model to ``n_boot`` drawn data sets: one row per replicate.
 
@@ -208,8 +244,13 @@ class IntervalMethods(FitHolder):
         ----------
         kind : ``"parametric"`` draws from the fitted model; ``"residual"`` draws the estimated
             random effects and residuals, inflated to the estimated variances; ``"cluster"`` draws
-            whole clusters.
+            whole clusters; ``"pigeonhole"`` draws the levels of each crossed factor (Owen 2007;
+            fixed effects only, slightly conservative).
         seed : the numbers depend on it only.
+        workers : processes for refits that cannot be done in one compiled batch (several grouping
+            factors, drawn clusters, fewer than 400 replicates); in a script, call beneath
+            ``if __name__ == "__main__":``. Starting them takes a second or two.
+        progress : True tells on stderr how far it is; or a function of ``(done, total)``.
 
         Examples
         --------
@@ -218,13 +259,14 @@ class IntervalMethods(FitHolder):
         >>> m.bootstrap(20, seed=1)["status"].unique().tolist()
         ['ok']
         """
-        drawn = self._bootstrap(n_boot, seed, kind)
+        drawn = self._bootstrap(_BootstrapOptions(n_boot, seed, kind, workers, progress))
         columns: dict[str, object] = {
             "replicate": np.arange(n_boot),
             "status": list(drawn.status),
             "criterion": drawn.criterion,
         }
-        for q in quantities(self.design, ("fixed", "sd", "correlation")):
+        shown: tuple[Component, ...] = ("fixed", "sd", "correlation")
+        for q in quantities(self.design, shown[:1] if kind == "pigeonhole" else shown):
             where = f"{q.term} | {q.group}" if q.term else q.group
             short = {"fixed": "", "sd": "sd", "correlation": "cor"}[q.component]
             columns[f"{short}({where})" if short else q.term] = drawn.values(q)
@@ -232,5 +274,13 @@ class IntervalMethods(FitHolder):
         frame.attrs["sentence"] = drawn.sentence
         return frame
 
-    def _bootstrap(self, n_boot: int, seed: int, kind: str) -> Bootstrap:
-        return bootstrap(self._prepared, self.fit, n_boot, np.random.SeedSequence(seed), kind=kind)
+    def _bootstrap(self, options: _BootstrapOptions) -> Bootstrap:
+        return bootstrap(
+            self._prepared,
+            self.fit,
+            options.n_boot,
+            np.random.SeedSequence(options.seed),
+            kind=options.kind,
+            workers=options.workers,
+            progress=teller(options.progress, "bootstrap"),
+        )

@@ -1,4 +1,4 @@
-"""What a bootstrap draws: sufficient statistics, responses, clusters or residuals.
+"""What a bootstrap draws: sufficient statistics or responses (rows: ``bootstrap_rows``).
 
 Sufficient statistics (one grouping factor; no rows are made): with ``A_j = Z_j'Z_j``,
 ``S_j = Z_j'X_j`` and ``C = X'X - sum S_j'A_j^+S_j``, residuals ``e ~ N(0, sigma2 I)`` give
@@ -7,23 +7,27 @@ Sufficient statistics (one grouping factor; no rows are made): with ``A_j = Z_j'
     e'e = sigma2 (sum z'z + w'w + chi2(n - sum rank A_j - rank C)).
 
 Sources: own derivation (projection on ``[Z X]``); Carpenter, Goldstein & Rasbash 2003, Applied
-Statistics 52 (residual bootstrap); Davison & Hinkley 1997, section 3.8 (clusters).
+Statistics 52 (residual bootstrap).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
-from multilevel.design.records import Design, RowReport
 from multilevel.errors import InferenceError
 from multilevel.likelihood.gaussian.batch import Responses
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from multilevel.design.records import Design
     from multilevel.estimate.posterior import BlockEffects
+    from multilevel.estimate.prepare import Prepared
     from multilevel.estimate.records import Fit
     from multilevel.likelihood.blocks.cross_products import CrossProducts
     from multilevel.likelihood.gaussian.objective import GaussianObjective
@@ -61,7 +65,11 @@ class StatisticSource:
 
     def draw(self, n_rep: int, rng: np.random.Generator) -> Responses:
         """Sufficient statistics of ``n_rep`` new responses."""
-        cross, p = self.cross, self.cross.n_fixed
+        return self.draw_each([rng] * n_rep)
+
+    def draw_each(self, rngs: Sequence[np.random.Generator]) -> Responses:
+        """Sufficient statistics of one new response per generator."""
+        cross, p, n_rep = self.cross, self.cross.n_fixed, len(rngs)
         A, S, XX = cross.own[0], cross.rhs[0][:, :, :p], cross.total[:p, :p]
         J, q = A.shape[:2]
         root, inverse, kept = _roots(A)
@@ -69,11 +77,16 @@ class StatisticSource:
         root_x, _, kept_x = _roots(XX - np.einsum("jap,jar->pr", S, K)) if p else (
             np.zeros((0, 0)), np.zeros((0, 0)), np.zeros(0, dtype=bool)
         )  # fmt: skip
-        z = rng.standard_normal((n_rep, J, q)) * kept
-        w = rng.standard_normal((n_rep, p)) * kept_x
-        u = rng.standard_normal((n_rep, J, q))
         spare = cross.n - int(kept.sum()) - int(kept_x.sum())
-        rest = rng.chisquare(spare, n_rep) if spare > 0 else np.zeros(n_rep)
+        z, u, w = np.empty((n_rep, J, q)), np.empty((n_rep, J, q)), np.empty((n_rep, p))
+        rest = np.zeros(n_rep)
+        for k, rng in enumerate(rngs):
+            rng.standard_normal(out=z[k])
+            rng.standard_normal(out=u[k])
+            rng.standard_normal(out=w[k])
+            if spare > 0:
+                rest[k] = rng.chisquare(spare)
+        z, w = z * kept, w * kept_x
         ze = self.sigma * np.einsum("jab,kjb->kja", root, z)
         xe = np.einsum("jap,kja->kp", K, ze) + self.sigma * (w @ root_x.T)
         ee = self.sigma**2 * ((z**2).sum((1, 2)) + (w**2).sum(1) + rest)
@@ -150,61 +163,39 @@ class ResidualSource:
 
 
 @dataclass(frozen=True)
-class ClusterSource:
-    """Draws whole clusters of the highest factor with replacement."""
+class ModelSource:
+    """Draws responses from a fitted model, row by row."""
 
     design: Design
-    members: tuple[NDArray[np.intp], ...]
+    fit: Fit
 
-    @classmethod
-    def of(cls, design: Design) -> ClusterSource:
-        """From a design with one factor or nested factors.
+    def draw(self, rng: np.random.Generator) -> Array:
+        """A response (n,)."""
+        return draw_response(self.design, self.fit, rng)
 
-        Raises
-        ------
-        InferenceError : no factor, or factors that cross.
-        """
-        if not design.blocks:
-            raise InferenceError("A cluster bootstrap needs clusters.", "none", "add (1 | group)")
-        top = design.blocks[-1]
-        for block in design.blocks[:-1]:
-            home = np.zeros(block.n_levels, dtype=top.codes.dtype)
-            home[block.codes] = top.codes
-            if not np.array_equal(home[block.codes], top.codes):
-                raise InferenceError(
-                    "A cluster bootstrap needs nested factors: crossed rows cannot be drawn by "
-                    "cluster.",
-                    f"{block.group} crosses {top.group}",
-                    'write kind="parametric" or kind="residual"',
-                )
-        order = np.argsort(top.codes, kind="stable")
-        ends = np.cumsum(np.bincount(top.codes, minlength=top.n_levels))[:-1]
-        return cls(design, tuple(np.split(order, ends)))
 
-    def draw(self, rng: np.random.Generator) -> Design:
-        """The design of the drawn clusters; a cluster drawn twice counts as two."""
-        d, J = self.design, len(self.members)
-        parts = [self.members[c] for c in rng.integers(0, J, J)]
-        rows = np.concatenate(parts)
-        copy = np.repeat(np.arange(J), [len(x) for x in parts])
-        blocks = []
-        for block in d.blocks:
-            key = copy * block.n_levels + block.codes[rows].astype(np.int64)
-            found, codes = np.unique(key, return_inverse=True)
-            blocks.append(
-                replace(
-                    block,
-                    codes=codes.astype(np.int32),
-                    levels=np.arange(len(found)),
-                    columns=np.asfortranarray(block.columns[rows]),
-                )
-            )
-        return replace(
-            d,
-            y=d.y[rows],
-            X=np.asfortranarray(d.X[rows]),
-            blocks=tuple(blocks),
-            offset=None if d.offset is None else d.offset[rows],
-            weights=None if d.weights is None else d.weights[rows],
-            rows=RowReport(d.rows.n_table, d.rows.kept[rows], {}),
-        )
+def row_statistics(prepared: Prepared, Y: Array) -> Responses:
+    """Sufficient statistics of responses given by rows, one grouping factor.
+
+    Parameters
+    ----------
+    prepared : the problem; its scaling, that of its own response included, is used.
+    Y : (n, R) responses, user's units.
+    """
+    design, U = prepared.design, prepared.scaling.U
+    block, p = design.blocks[0], design.X.shape[1]
+    shifted = Y if design.offset is None else Y - design.offset[:, None]
+    scaled = shifted * U[p, p]
+    W = prepared.scaling.apply(design.X, np.zeros(design.n))
+    X = W[:, :p]
+    if p:
+        scaled = scaled + (design.X @ prepared.scaling.first[:p, p])[:, None]
+    weighted = scaled if design.weights is None else scaled * design.weights[:, None]
+    Z = block.columns @ prepared.scaling.random[0]
+    J, q = block.n_levels, Z.shape[1]
+    rows = np.repeat(np.arange(design.n), q)
+    places = (block.codes[:, None].astype(np.int64) * q + np.arange(q)).ravel()
+    wide = sparse.csr_matrix((Z.ravel(), (places, rows)), shape=(J * q, design.n))
+    zy = np.asarray(wide @ weighted).T.reshape(-1, J, q)
+    yy = np.einsum("nk,nk->k", scaled, weighted)
+    return Responses(np.ascontiguousarray(zy), np.ascontiguousarray((X.T @ weighted).T), yy)

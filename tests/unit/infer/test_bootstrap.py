@@ -12,13 +12,10 @@ from multilevel.errors import InferenceError
 from multilevel.estimate.fit import solve
 from multilevel.estimate.posterior import evaluated, random_effects
 from multilevel.estimate.prepare import prepare
-from multilevel.infer.bootstrap import bootstrap, bootstrap_intervals
-from multilevel.infer.bootstrap_draws import (
-    ClusterSource,
-    ResidualSource,
-    StatisticSource,
-    draw_response,
-)
+from multilevel.infer.bootstrap import bootstrap
+from multilevel.infer.bootstrap_draws import ResidualSource, StatisticSource, draw_response
+from multilevel.infer.bootstrap_intervals import bootstrap_intervals
+from multilevel.infer.bootstrap_rows import RowSource
 from multilevel.infer.variance_intervals import quantities
 from multilevel.likelihood.gaussian.batch import fit_responses
 from tests.support.designs import design_of
@@ -142,8 +139,8 @@ def test_inflated_effects_have_the_estimated_variances():
 def test_drawn_clusters_are_whole_and_count_apart():
     prepared, _ = problem("nested")
     design = prepared.design
-    source = ClusterSource.of(design)
-    drawn = source.draw(np.random.default_rng(2))
+    source = RowSource.of([design], "cluster")
+    (drawn,) = source.draw(np.random.default_rng(2))
     top, old = drawn.blocks[-1], design.blocks[-1]
     assert top.n_levels == old.n_levels
     sizes = np.bincount(old.codes)
@@ -156,7 +153,7 @@ def test_drawn_clusters_are_whole_and_count_apart():
         assert len(set(top.codes[drawn.blocks[0].codes == fine])) == 1
     crossed, _ = problem("crossed")
     with pytest.raises(InferenceError, match="nested factors"):
-        ClusterSource.of(crossed.design)
+        RowSource.of([crossed.design], "cluster")
 
 
 @pytest.mark.parametrize("kind", ["parametric", "residual", "cluster"])
