@@ -23,6 +23,8 @@ from multilevel.design.encode import evaluate_number, learn_columns
 from multilevel.design.rank import find_dependent
 from multilevel.design.recipe import LearntCentring, Recipe
 from multilevel.design.records import Design, RowReport
+from multilevel.design.residual import residual_layout, scale_part
+from multilevel.design.residual_checks import check_identified
 from multilevel.design.rows import analysed_rows, read_weights
 from multilevel.design.variables import (
     Positions,
@@ -50,11 +52,13 @@ class Parts:
     offsets: tuple[Compiled, ...]
     random: tuple[Compiled, ...]
     second: Compiled | None = None  # of a response of two columns
+    scale: Compiled | None = None
 
     @property
     def predictors(self) -> tuple[Compiled, ...]:
         """Every part but the response."""
-        return (self.fixed, *self.offsets, *self.random)
+        own = (self.fixed, *self.offsets, *self.random)
+        return own if self.scale is None else (*own, self.scale)
 
     @property
     def all(self) -> tuple[Compiled, ...]:
@@ -78,6 +82,7 @@ def compile_model(model: Model) -> Parts:
         tuple(compile_expression(text) for text in model.offsets),
         tuple(compile_columns(term.columns) for term in model.random),
         None if second is None else compile_expression(second),
+        scale_part(model.scale),
     )
 
 
@@ -212,6 +217,13 @@ def lay(
     pairs = order_blocks([learn_block(terms, context) for terms in group_terms(model.random)])
     offset = _offset(parts.offsets, workshop)
     _check_size(workshop.n, len(report.kept))
+    layout = None
+    if model.has_structured_residual:
+        layout = residual_layout(
+            model.residual, model.scale, source, kept, workshop.n, workshop.columns,
+            workshop.column, weights,
+        )  # fmt: skip
+        check_identified(model, layout, [block for block, _ in pairs])
     recipe = Recipe(
         response=parts.response,
         fixed=fixed,
@@ -233,6 +245,7 @@ def lay(
         rows=rows,
         dropped_columns=dropped,
         recipe=recipe,
+        residual=layout,
     )
 
 
@@ -247,6 +260,9 @@ def needed(model: Model, parts: Parts, response: bool = True) -> tuple[list[str]
             groups |= dict.fromkeys(call.factors)
     for term in model.random:
         groups |= dict.fromkeys(term.factors)
+    if model.residual is not None:
+        variables |= dict.fromkeys(model.residual.variables)
+        groups |= dict.fromkeys(model.residual.factors)
     return list(variables), list(groups)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.residual_layout import ResidualLayout
 from multilevel.model.covariance.structures import FactorMap
 from multilevel.model.specification import Model
 
@@ -80,6 +81,7 @@ class Design:
     dropped_columns : ``{name: why}`` fixed-effect columns left out for rank deficiency.
     recipe : what was learnt from the data (encodings, centring means, levels): replays on new
         rows through ``design.replay``.
+    residual : where each row stands in the residual covariance; None: independent residuals.
     """
 
     model: Model
@@ -92,6 +94,7 @@ class Design:
     rows: RowReport
     dropped_columns: dict[str, str]
     recipe: Any
+    residual: ResidualLayout | None = None
 
     @property
     def n(self) -> int:

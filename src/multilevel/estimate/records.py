@@ -73,6 +73,38 @@ class Certificate:
 
 
 @dataclass(frozen=True)
+class ResidualFit:
+    """The estimated residual covariance ``sigma2 R(phi)``.
+
+    Attributes
+    ----------
+    title : the structure in words; ``sentence`` says what it was laid over.
+    names : names of the parameters, as reported: ratios of variances to the reference, then
+        correlations, ranges or loadings (K').
+    estimates : (K',) the same parameters; variances as ratios to ``sigma2``.
+    phi : (K,) unconstrained: coefficients of the log variance, then correlation parameters.
+    curvature : (r + K, r + K) Hessian of the criterion in ``(theta, phi)``, sigma2 profiled.
+    std_errors : (K',) by the delta method; NaN where the curvature does not give them.
+    conf_low, conf_high : (K',) 95% Wald bounds, made on the unconstrained scale where the
+        parameter has one of its own, else on its own scale.
+    n_variances : how many of the parameters are coefficients of the log variance.
+    logdet : ``log|R|``.
+    """
+
+    title: str
+    sentence: str
+    names: tuple[str, ...]
+    estimates: Array
+    phi: Array
+    curvature: Array
+    std_errors: Array
+    conf_low: Array
+    conf_high: Array
+    n_variances: int
+    logdet: float
+
+
+@dataclass(frozen=True)
 class Fit:
     """Numbers of one fitted Gaussian multilevel model, raw (user) scale.
 
@@ -91,6 +123,7 @@ class Fit:
     certificate : see ``Certificate``.
     engine : engine name; ``plan`` the sentence why it was chosen.
     seconds : wall time by stage.
+    residual : the residual covariance; None for independent residuals of one variance.
     """
 
     method: Literal["reml", "ml"]
@@ -108,11 +141,13 @@ class Fit:
     engine: str
     plan: str
     seconds: dict[str, float] = field(default_factory=dict)
+    residual: ResidualFit | None = None
 
     @property
     def n_parameters(self) -> int:
-        """Fixed effects, covariance parameters and the residual variance."""
-        return self.n_fixed + len(self.theta) + 1
+        """Fixed effects, covariance parameters, residual parameters and the residual variance."""
+        extra = 0 if self.residual is None else len(self.residual.phi)
+        return self.n_fixed + len(self.theta) + extra + 1
 
     @property
     def aic(self) -> float:

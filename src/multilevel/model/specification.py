@@ -7,6 +7,7 @@ from typing import Literal, get_args
 
 from multilevel.errors import ModelError
 from multilevel.model.covariance.structures import Structure
+from multilevel.model.residual import ResidualTerm
 
 Method = Literal["reml", "ml"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -52,6 +53,8 @@ class Model:
     offsets : expressions inside ``offset(...)``.
     method : ``"reml"`` or ``"ml"``.
     family : outcome family; ``"gaussian"`` here.
+    residual : structure of the residual covariance; None: independent residuals.
+    scale : model for the log of the residual variance (right-hand side); None: one variance.
     """
 
     formula: str
@@ -62,6 +65,13 @@ class Model:
     method: Method = "reml"
     family: str = "gaussian"
     response_parts: tuple[str, ...] = ()
+    residual: ResidualTerm | None = None
+    scale: str | None = None
+
+    @property
+    def has_structured_residual(self) -> bool:
+        """Whether residuals are correlated or their variances differ."""
+        return self.residual is not None or self.scale is not None
 
 
 def check_method(method: str) -> Method:

@@ -29,12 +29,25 @@ def _add_plain(codes: NDArray[np.int32], left: Array, right: Array, out: Array) 
             out[:, i, k] += np.bincount(wide, weights=left[:, i] * right[:, k], minlength=J)
 
 
+def add_by_code(codes: NDArray[np.int32], left: Array, right: Array, out: Array) -> None:
+    """``out[g] += sum left_i' right_i`` over the rows of level g; compiled where that pays.
+
+    ``codes`` (n,), ``left`` (n, a), ``right`` (n, b), ``out`` (J, a, b), changed in place.
+    """
+    if left.size * right.shape[1] > COMPILED_FROM:
+        from multilevel.likelihood.blocks.gram_kernels import add_outer_by_code
+
+        add_outer_by_code(codes, np.ascontiguousarray(left), np.ascontiguousarray(right), out)
+        return
+    _add_plain(codes, left, right, out)
+
+
 def _chunks(n: int, size: int) -> Iterator[slice]:
     for start in range(0, n, size):
         yield slice(start, min(start + size, n))
 
 
-def _cells(
+def level_cells(
     fine: NDArray[np.int32], coarse: NDArray[np.int32], J: int, K: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
     """Pairs of levels that occur together: ``(indptr, indices, cell of each row)``."""
@@ -69,7 +82,9 @@ def accumulate(design: Design, scaling: Scaling, *, compiled: bool | None = None
     m = p + 1
     widths = [b.columns.shape[1] for b in blocks]
     pairs_index = {
-        (t, s): _cells(blocks[t].codes, blocks[s].codes, blocks[t].n_levels, blocks[s].n_levels)
+        (t, s): level_cells(
+            blocks[t].codes, blocks[s].codes, blocks[t].n_levels, blocks[s].n_levels
+        )
         for t in range(len(blocks))
         for s in range(t + 1, len(blocks))
     }

@@ -195,3 +195,34 @@ class NestedEngine:
                 base[:, :, at + q :] -= HN @ self._right[t][parent]
             out.append(value)
         return out
+
+    def conditional_moments(self) -> tuple[Array, Array]:
+        """Effects on a finest unit given the data, finest factor first, Q columns in all.
+
+        Returns
+        -------
+        B : (J_0, Q, m) with ``E(b | y, beta) = B [beta; -1]``; so ``[Z W] [B; I]`` is what the
+            effects leave of the columns ``W``.
+        S : (J_0, Q, Q) ``Var(b | y, beta) / sigma2``.
+
+        From the coarsest factor down: ``b_k = -N (R_P b_P + R_W w)`` plus noise of variance ``N``,
+        with P all factors above. No effects: both are empty.
+        """
+        K, m = self.cross_products.n_blocks, self.m
+        B, S = np.zeros((1, 0, m)), np.zeros((1, 0, 0))
+        for k in reversed(range(K)):
+            N, right = self._N[k], self._right[k]
+            if k < K - 1:
+                home = self._parents[k][k + 1]
+                B, S = B[home], S[home]
+            else:
+                B, S = (np.broadcast_to(x, (len(N), *x.shape[1:])) for x in (B, S))
+            above = right[:, :, : right.shape[2] - m]
+            own = -N @ (right[:, :, right.shape[2] - m :] + above @ B)
+            lean = -N @ above
+            cross = lean @ S
+            var = N + cross @ lean.transpose(0, 2, 1)
+            B = np.concatenate([own, B], axis=1)
+            top = np.concatenate([var, cross], axis=2)
+            S = np.concatenate([top, np.concatenate([cross.transpose(0, 2, 1), S], axis=2)], axis=1)
+        return B, S

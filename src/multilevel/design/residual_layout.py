@@ -1,0 +1,71 @@
+"""Where each row stands in the residual covariance matrix of its unit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multilevel.design.recipe import LearntColumns
+from multilevel.model.covariance.correlation import CorrelationMap
+from multilevel.model.residual import ResidualTerm
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ResidualLayout:
+    """Where each row stands in the residual covariance matrix of its unit.
+
+    ``log variance = log sigma2 + variance_columns @ alpha - log weight``; correlations by
+    ``maps``, one for each category of ``by``.
+
+    Attributes
+    ----------
+    term : the structure; None where only the variance is modelled.
+    order : (n,) analysed rows sorted by unit, then time.
+    starts : (J + 1,) first sorted row of each unit.
+    units : (J,) labels; row positions where every row is its own unit.
+    codes : (n,) unit of each analysed row.
+    position : (n, d) coordinates (whole steps for stepped structures, the occasion for ``un``
+        and ``fa``), unsorted.
+    maps : correlation structure of each category of ``by``.
+    group_of : (J,) category of each unit.
+    groups : labels of the categories of ``by`` ("" where there are none).
+    variance_columns : (n, a), unsorted; ``variance_names`` their names.
+    occasions : labels of the occasions of heterogeneous structures.
+    step : length of one step in units of time; NaN where none is counted.
+    weights : (n,) precision weights or None.
+    sentence : the structure in words.
+    scale_recipe : encoding of the scale columns, for new rows.
+    """
+
+    term: ResidualTerm | None
+    order: NDArray[np.intp]
+    starts: IntArray
+    units: NDArray[Any]
+    codes: NDArray[np.int32]
+    position: Array
+    maps: tuple[CorrelationMap, ...]
+    group_of: IntArray
+    groups: tuple[str, ...]
+    variance_columns: Array
+    variance_names: tuple[str, ...]
+    occasions: tuple[str, ...]
+    step: float
+    weights: Array | None
+    sentence: str
+    scale_recipe: LearntColumns | None = None
+
+    @property
+    def has_correlation(self) -> bool:
+        """Whether rows of one unit may be correlated."""
+        return any(m.n_parameters for m in self.maps)
+
+    @property
+    def n_parameters(self) -> int:
+        """Variance and correlation parameters, without sigma2."""
+        return len(self.variance_names) + sum(m.n_parameters for m in self.maps)

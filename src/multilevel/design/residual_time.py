@@ -1,0 +1,125 @@
+"""Time of residual structures: occasions, whole steps, lags.
+
+Structures that count steps (``ar1``, ``toep``, ...) take as one step the greatest common divisor
+of the gaps between all time values, so a missed occasion is a gap of two steps and not a shift.
+Categories of time stand at their position in the order of all categories that occur.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from multilevel.design.variables import Values
+from multilevel.errors import DesignError
+from multilevel.model.residual import CONTINUOUS, HETEROGENEOUS, STEPPED, ResidualTerm
+
+Array = NDArray[np.float64]
+IntArray = NDArray[np.int64]
+MAX_OCCASIONS = 60
+MAX_STEPS = 100_000
+_ROUNDING = 1e-6
+
+
+def positions(
+    term: ResidualTerm | None, n: int, take: Callable[[str], Values]
+) -> tuple[Array, tuple[str, ...], float]:
+    """Coordinates (n, d), labels of occasions, and the length of a step."""
+    if term is None or not term.coordinates:
+        return np.zeros((n, 1)), (), float("nan")
+    values = [_as_time(take(name), name, term) for name in term.coordinates]
+    raw = np.column_stack([v for v, _ in values])
+    step = float("nan")
+    labels: tuple[str, ...] = ()
+    if term.structure in HETEROGENEOUS:
+        distinct, place = np.unique(raw[:, 0], return_inverse=True)
+        if len(distinct) > MAX_OCCASIONS:
+            raise DesignError(
+                f"{term.structure} has parameters for every occasion, at most {MAX_OCCASIONS}.",
+                f"{len(distinct)} distinct values of {term.coordinates[0]}",
+                "use the number of the visit as time, or car1(time | id)",
+            )
+        names = values[0][1]
+        labels = tuple(names[int(d)] if names else f"{d:g}" for d in distinct)
+        if term.structure in ("un", "fa"):
+            return place[:, None].astype(np.float64), labels, step
+    if term.structure in STEPPED:
+        step = _common_step(raw[:, 0], term)
+        raw = np.rint((raw - raw.min()) / step)
+    return raw, labels, step
+
+
+def _as_time(values: Values, name: str, term: ResidualTerm) -> tuple[Array, tuple[str, ...]]:
+    """Time as numbers; categories as positions with their labels."""
+    if isinstance(values, pd.Categorical):
+        if term.structure in CONTINUOUS:
+            raise DesignError(
+                f"{term.structure} needs distances in time.",
+                f"{name} holds categories",
+                "give the time as a number, or use ar1",
+            )
+        return values.codes.astype(np.float64), tuple(map(str, values.categories))
+    return values.astype(np.float64), ()
+
+
+def _common_step(time: Array, term: ResidualTerm) -> float:
+    """Greatest common divisor of the gaps between the distinct times."""
+    distinct = np.unique(time)
+    if len(distinct) < 2:
+        raise DesignError(
+            "A structure in time needs at least two times.",
+            f"{term.coordinates[0]} has one value, {distinct[0]:g}",
+            "check the column of time",
+        )
+    gaps = np.diff(distinct)
+    limit = _ROUNDING * float(gaps.max())
+    step = float(gaps[0])
+    for gap in gaps[1:]:
+        a, b = max(step, float(gap)), min(step, float(gap))
+        while b > limit:
+            a, b = b, a % b
+            if a - b < limit:  # a remainder just below its divisor is a rounded zero
+                b = 0.0
+        step = a
+    n_steps = float((distinct[-1] - distinct[0]) / step)
+    off = np.abs((distinct - distinct[0]) / step - np.rint((distinct - distinct[0]) / step))
+    if n_steps > MAX_STEPS or float(off.max()) > 1e-3:
+        raise DesignError(
+            f"{term.structure} counts whole steps of time.",
+            f"the values of {term.coordinates[0]} have no common step",
+            f"use continuous time: car1({term.coordinates[0]} | {term.group})",
+        )
+    if term.structure in ("toep", "toeph") and not term.order and n_steps > MAX_OCCASIONS:
+        raise DesignError(
+            f"toep has a correlation for each lag, at most {MAX_OCCASIONS}.",
+            f"{term.coordinates[0]} spans {n_steps:.0f} steps of {step:g}",
+            f"write band=, as in toep({term.coordinates[0]} | {term.group}, band=3), or use ar1",
+        )
+    return step
+
+
+def is_markov(term: ResidualTerm | None, position: Array) -> bool:
+    """Whether a row depends on its past through the row before it only."""
+    if term is None or term.structure not in ("ar1", "arh1", "car1", "exp"):
+        return False
+    return bool(position.shape[1] == 1)
+
+
+def distance(first: Array, second: Array) -> Array:
+    """Euclidean distances of places (..., d): (...,)."""
+    return np.asarray(np.sqrt(((first - second) ** 2).sum(-1)))
+
+
+def all_lags(
+    position: Array, order: NDArray[np.intp], starts: IntArray, furthest: int
+) -> list[Array]:
+    """Distinct lags inside units, by difference of rank (no n_j x n_j array is made)."""
+    sorted_position, unit = position[order], np.repeat(np.arange(len(starts) - 1), np.diff(starts))
+    out = []
+    for k in range(1, furthest + 1):
+        same = unit[k:] == unit[:-k]
+        out.append(np.unique(distance(sorted_position[k:][same], sorted_position[:-k][same])))
+    return out

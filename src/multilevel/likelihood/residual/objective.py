@@ -1,0 +1,185 @@
+"""The profiled criterion in ``(theta, phi)``: random-effect and residual parameters together.
+
+For each ``phi`` the rows are whitened and their cross-products formed (one pass); the Gaussian
+objective does the rest. Exact gradient in both; the Hessian by differences of the gradient, or
+average information. See the room's text for the formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multilevel.design.records import Design
+from multilevel.design.residual_layout import ResidualLayout
+from multilevel.likelihood.blocks.accumulate import add_by_code
+from multilevel.likelihood.blocks.cross_products import CrossProducts, PairBlock
+from multilevel.likelihood.blocks.scaling import Scaling
+from multilevel.likelihood.gaussian.nested import NestedEngine
+from multilevel.likelihood.gaussian.objective import GaussianObjective, Profile
+from multilevel.likelihood.residual.whiten import Whitener
+from multilevel.model.covariance.structures import FactorMap
+
+Array = NDArray[np.float64]
+
+
+class StructuredProblem:
+    """Scaled columns of the sorted rows; frozen, shared by objectives.
+
+    ``F`` (n, Q + m) holds ``[Z_0 .. Z_K-1 X y]`` scaled; ``codes`` the level of each sorted row of
+    each block; ``parents[k]`` the level of block k + 1 that holds each level of block k.
+    """
+
+    def __init__(
+        self, design: Design, layout: ResidualLayout, scaling: Scaling, maps: Sequence[FactorMap]
+    ) -> None:
+        rows = layout.order
+        y = design.y if design.offset is None else design.y - design.offset
+        Z = [b.columns[rows] @ B for b, B in zip(design.blocks, scaling.random, strict=True)]
+        self.F = np.hstack([*Z, scaling.apply(design.X[rows], y[rows])])
+        self.codes = [np.ascontiguousarray(b.codes[rows]) for b in design.blocks]
+        self.levels = [b.n_levels for b in design.blocks]
+        self.widths = [z.shape[1] for z in Z]
+        self.maps = tuple(maps)
+        self.p = design.X.shape[1]
+        self.layout = layout
+        self.parents = []
+        for k in range(len(self.codes) - 1):
+            parent = np.zeros(self.levels[k], dtype=np.int64)
+            parent[self.codes[k]] = self.codes[k + 1]
+            self.parents.append(parent)
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        return len(self.F)
+
+    @property
+    def n_random(self) -> int:
+        """Random-effect columns of all blocks, Q."""
+        return sum(self.widths)
+
+    def cross_products(self, W: Array, logdet: float) -> CrossProducts:
+        """Cross-products of whitened rows (n, Q + m); ``logdet`` of the residual covariance."""
+        Q, K = self.n_random, len(self.codes)
+        own, rhs = [], []
+        pairs: dict[tuple[int, int], PairBlock] = {}
+        at = 0
+        for k in range(K):
+            q, J = self.widths[k], self.levels[k]
+            out = np.zeros((J, q, W.shape[1] - at))
+            add_by_code(self.codes[k], W[:, at : at + q], W[:, at:], out)
+            own.append(np.ascontiguousarray(out[:, :, :q]))
+            rhs.append(np.ascontiguousarray(out[:, :, Q - at :]))
+            start, home = q, np.arange(J)
+            for t in range(k + 1, K):
+                home = self.parents[t - 1][home]
+                stop = start + self.widths[t]
+                values = np.ascontiguousarray(out[:, :, start:stop])
+                pairs[k, t] = PairBlock(np.arange(J + 1, dtype=np.int64), home, values)
+                start = stop
+            at += q
+        right = W[:, Q:]
+        return CrossProducts(
+            self.n, self.p, right.T @ right, tuple(own), tuple(rhs), pairs, -logdet
+        )
+
+
+class StructuredObjective:
+    """Criterion of one problem under ML or REML as a function of ``psi = (theta, phi)``."""
+
+    def __init__(self, problem: StructuredProblem, reml: bool) -> None:
+        self.problem, self.reml = problem, reml
+        self.whitener = Whitener(problem.layout)
+        self.n_theta = sum(m.n_parameters for m in problem.maps)
+        self.n_parameters = self.n_theta + self.whitener.n_parameters
+        self.n_evaluations = 0
+        self.inner: GaussianObjective | None = None
+        self.cross: CrossProducts | None = None
+        self._psi: Array | None = None
+        self._W: Array = np.zeros((0, 0))
+
+    def set(self, psi: Array) -> Profile:
+        """Whiten, form cross-products, eliminate, profile."""
+        theta, phi = psi[: self.n_theta], psi[self.n_theta :]
+        problem = self.problem
+        same = self._psi is not None and np.array_equal(self._psi[self.n_theta :], phi)
+        if not same or self.cross is None:
+            self._psi = None
+            self.whitener.set(phi)
+            self._W = self.whitener.whiten(problem.F)
+            self.cross = problem.cross_products(self._W, self.whitener.logdet)
+        self.inner = GaussianObjective(
+            NestedEngine(self.cross), problem.maps, problem.n, problem.p, self.reml,
+            self.cross.sum_log_weights,
+        )  # fmt: skip
+        self.n_evaluations += 1
+        self._psi = None
+        profile = self.inner.set(theta)
+        self._psi = np.array(psi)
+        return profile
+
+    def ensure(self, psi: Array) -> GaussianObjective:
+        """Set ``psi`` unless it is what was last set; the Gaussian objective at ``theta``."""
+        if self.inner is None or self._psi is None or not np.array_equal(psi, self._psi):
+            self.set(psi)
+        if self.inner is None:  # set() made it
+            raise ValueError("the objective could not be set")
+        return self.inner
+
+    def value(self, psi: Array) -> float:
+        """The criterion at ``psi`` (r + K,)."""
+        return self.set(psi).criterion
+
+    def gradient(self, psi: Array) -> Array:
+        """``dd/dpsi`` (r + K,)."""
+        inner = self.ensure(psi)
+        U, Y, Y_scaled = self._columns(inner)
+        return np.concatenate([inner.gradient(), self.whitener.score(U, Y, Y_scaled)])
+
+    def _columns(self, inner: GaussianObjective) -> tuple[Array, Array, Array]:
+        """Columns with ``I - UY'`` the whitened ``P`` within units; Y before whitening too."""
+        problem, profile = self.problem, inner.profile
+        Q, p = problem.n_random, problem.p
+        if profile is None or not isinstance(inner.engine, NestedEngine):
+            raise ValueError("the objective is not set")
+        top = np.zeros((p + 1, p + 1))
+        top[:p, :p] = np.linalg.solve(profile.R, np.eye(p))
+        top[:, p] = np.append(-profile.beta, 1.0) / np.sqrt(profile.sigma2)
+        top = top if self.reml else top[:, p:]
+        scaled = problem.F / self.whitener.sd[:, None]
+        if Q == 0:
+            Y = self._W @ top
+            return Y, Y, scaled @ top
+        B, S = inner.engine.conditional_moments()
+        coefficient = np.concatenate([B @ top, np.broadcast_to(top, (len(B), *top.shape))], axis=1)
+        code = problem.codes[0]
+        Y = _times_level(self._W, coefficient, code)
+        before = _times_level(scaled, coefficient, code)
+        ZS = _times_level(self._W[:, :Q], S, code)
+        return (
+            np.hstack([Y, ZS]),
+            np.hstack([Y, self._W[:, :Q]]),
+            np.hstack([before, scaled[:, :Q]]),
+        )
+
+    def hessian(self, psi: Array, step: float = 1e-5) -> Array:
+        """Central differences of the gradient; leaves ``psi`` set."""
+        k = self.n_parameters
+        H = np.empty((k, k))
+        for a in range(k):
+            shift = np.zeros(k)
+            shift[a] = step * max(1.0, abs(float(psi[a])))
+            H[a] = (self.gradient(psi + shift) - self.gradient(psi - shift)) / (2.0 * shift[a])
+        self.set(psi)
+        return (H + H.T) / 2.0
+
+
+def _times_level(rows: Array, coefficient: Array, code: NDArray[np.int32]) -> Array:
+    """Row i of ``rows`` (n, a) times ``coefficient[code[i]]`` (a, b), by columns: (n, b)."""
+    out = np.zeros((len(rows), coefficient.shape[2]))
+    for a in range(rows.shape[1]):
+        out += rows[:, a, None] * coefficient[:, a][code]
+    return out
