@@ -18,11 +18,14 @@ def load(columns: dict[str, Any], model: Model) -> Any:
 
 
 def fit(table: Any, model: Model, threads: int) -> Any:
-    """``mlm.fit`` as a user calls it; threads are set by the environment."""
+    """``mlm.fit`` as a user calls it; threads are set by the environment.
+
+    A fit that is not certified is measured too, and reported as not converged.
+    """
     import multilevel as mlm
 
     del threads
-    return mlm.fit(model.formula, table, method=model.method)
+    return mlm.fit(model.formula, table, method=model.method, allow=("not_certified",))
 
 
 def refitter(table: Any, model: Model, new: Any, threads: int) -> Any:

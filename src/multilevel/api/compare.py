@@ -91,6 +91,7 @@ def compare(
     names: Sequence[str] | None = None,
     as_in: str | None = None,
     refit: bool = False,
+    allow: Sequence[str] = (),
     seed: int = SEED,
 ) -> ModelComparison:
     """Compare fitted models of the same rows, each with the next smaller one.
@@ -103,6 +104,8 @@ def compare(
         follow; this package counts all parameters and all rows.
     refit : True makes models comparable: refits by ML where the models for the means differ, and
         on the rows that all models have.
+    allow : names of refusals to lift: ``"reml_with_other_means"``, ``"other_rows"``,
+        ``"falling_likelihood"``. The models are then listed side by side, without a test.
     seed : for null distributions that have no closed form.
 
     Returns
@@ -142,7 +145,8 @@ def compare(
         Candidate(label, m._prepared, m.fit) for label, m in zip(labels, models, strict=True)
     ]
     rng = np.random.default_rng(seed)
-    return ModelComparison(compare_fits(candidates, rng, program=check_program(as_in), refit=refit))
+    program = check_program(as_in)
+    return ModelComparison(compare_fits(candidates, rng, program=program, refit=refit, allow=allow))
 
 
 class ComparisonMethods(FitHolder):

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from multilevel.api.result import MultilevelFit, warn_unless_certified
+from multilevel.api.result import MultilevelFit, require_certified
+from multilevel.design.blocks import check_allowed
 from multilevel.design.build import RankDeficient, build_design
 from multilevel.errors import DataWarning
 from multilevel.estimate.choose import EngineName
@@ -54,7 +55,8 @@ def fit(
     advice : whether the summary ends with advice on likely mistakes (``fit.advice`` always works).
     allow : names of mistakes that are refused unless they are meant:
         ``"random_slope_of_cluster_predictor"`` lets the variance of a group depend on one of its
-        variables.
+        variables; ``"not_certified"`` returns estimates that are not shown to be the optimum,
+        with a warning.
 
     Returns
     -------
@@ -64,11 +66,12 @@ def fit(
     ------
     FormulaError, ModelError : a formula or an option that is not understood or not supported.
     TableError, DesignError : data that is not a table, or does not hold what the formula needs.
-    EstimationError, LikelihoodError : a model that cannot be estimated from these rows.
+    EstimationError, LikelihoodError : a model that cannot be estimated from these rows, or
+        estimates that are not shown to be the optimum.
 
     Warns
     -----
-    ConvergenceWarning : the estimates are not shown to be the optimum.
+    ConvergenceWarning : the estimates are not shown to be the optimum, and that was allowed.
     DataWarning : fixed-effect columns were left out.
 
     Examples
@@ -100,5 +103,8 @@ def fit(
             DataWarning,
             stacklevel=2,
         )
-    warn_unless_certified(solved, stacklevel=3)
-    return MultilevelFit(prepared, solved, labels=labels_of(table), shows_advice=advice)
+    allowed = check_allowed(allow)
+    require_certified(solved, allowed, stacklevel=3)
+    return MultilevelFit(
+        prepared, solved, labels=labels_of(table), shows_advice=advice, allow=allowed
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -26,7 +26,8 @@ from multilevel.api.means import MeansMethods
 from multilevel.api.pictures import PictureMethods
 from multilevel.api.rows import RowMethods
 from multilevel.api.slopes import SlopeMethods
-from multilevel.errors import ConvergenceWarning, InferenceError
+from multilevel.design.blocks import NOT_CERTIFIED
+from multilevel.errors import ConvergenceWarning, EstimationError, InferenceError
 from multilevel.estimate.fit import solve
 from multilevel.estimate.prepare import Prepared, with_method, with_response
 from multilevel.infer.degrees_of_freedom import DfMethod
@@ -54,14 +55,28 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-def warn_unless_certified(fit: Fit, stacklevel: int) -> None:
-    """Warn, at the public door, of a fit that is not shown to be at its optimum."""
-    if not fit.certificate.is_certified:
-        warnings.warn(
-            f"The fit is not certified, do not trust its numbers: {fit.certificate.sentence}",
-            ConvergenceWarning,
-            stacklevel=stacklevel,
+def require_certified(fit: Fit, allow: Sequence[str], stacklevel: int) -> None:
+    """Refuse, at the public door, a fit that is not shown to be at its optimum.
+
+    Raises
+    ------
+    EstimationError : unless ``allow`` names ``"not_certified"``; then it is a warning.
+    """
+    if fit.certificate.is_certified:
+        return
+    if NOT_CERTIFIED not in allow:
+        raise EstimationError(
+            "The estimates must be shown to be at the optimum before they are used.",
+            fit.certificate.sentence,
+            "rescale and centre the predictors and fit again, then take out random slopes one at "
+            "a time, smallest variance first. To look at the numbers all the same, fit with allow="
+            f'("{NOT_CERTIFIED}",)',
         )
+    warnings.warn(
+        f"The fit is not certified, do not trust its numbers: {fit.certificate.sentence}",
+        ConvergenceWarning,
+        stacklevel=stacklevel,
+    )
 
 
 class MultilevelFit(
@@ -95,9 +110,11 @@ class MultilevelFit(
         *,
         labels: Mapping[str, str] | None = None,
         shows_advice: bool = True,
+        allow: Sequence[str] = (),
     ) -> None:
         self._prepared, self.fit = prepared, fit
         self._labels, self._shows_advice = dict(labels or {}), shows_advice
+        self._allow = tuple(allow)
 
     def __getstate__(self) -> dict[str, Any]:
         """Pickle without what can be computed again."""
@@ -268,11 +285,12 @@ class MultilevelFit(
     def refit(self, y: Any) -> MultilevelFit:
         """Fit the same model to another response, (n,) in the order of the analysed rows.
 
-        Starts from this fit's variances; the design is not built again.
+        Starts from this fit's variances; the design is not built again. What this fit was told to
+        allow holds for the new one too.
         """
         prepared = with_response(self._prepared, np.asarray(y, dtype=np.float64))
         fit = solve(prepared, theta_start=self.fit.theta)
-        warn_unless_certified(fit, stacklevel=3)
+        require_certified(fit, self._allow, stacklevel=3)
         return self._like(prepared, fit)
 
     def update(self, *, method: Method) -> MultilevelFit:
@@ -282,11 +300,17 @@ class MultilevelFit(
         model = replace(prepared.design.model, method=checked)
         prepared = replace(prepared, design=replace(prepared.design, model=model))
         fit = solve(prepared, theta_start=self.fit.theta)
-        warn_unless_certified(fit, stacklevel=3)
+        require_certified(fit, self._allow, stacklevel=3)
         return self._like(prepared, fit)
 
     def _like(self, prepared: Prepared, fit: Fit) -> MultilevelFit:
-        return MultilevelFit(prepared, fit, labels=self._labels, shows_advice=self._shows_advice)
+        return MultilevelFit(
+            prepared,
+            fit,
+            labels=self._labels,
+            shows_advice=self._shows_advice,
+            allow=self._allow,
+        )
 
     # -- words ---------------------------------------------------------------------------------
 

@@ -122,6 +122,7 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="when fixed effects are exact combinations of others: leave the later ones out and"
         " say so (drop, default), or stop (refuse)",
     )
+    _add_allow(fit)
     fit.add_argument(
         "--engine",
         choices=ENGINES,
@@ -138,6 +139,17 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--verbose",
         action="store_true",
         help="add the evidence for convergence, the engine and the times",
+    )
+
+
+def _add_allow(fit: argparse.ArgumentParser) -> None:
+    fit.add_argument(
+        "--allow",
+        action="append",
+        default=[],
+        choices=("random_slope_of_cluster_predictor",),
+        help="fit what is refused unless it is meant: random_slope_of_cluster_predictor lets the"
+        " variance of a group depend on one of its variables",
     )
 
 

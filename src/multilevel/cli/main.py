@@ -61,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fit(arguments: argparse.Namespace) -> int:
     with waiting("Loading"):
         from multilevel.api.fit import fit
+        from multilevel.design.blocks import NOT_CERTIFIED
         from multilevel.report.write import check_report_path
         from multilevel.tables.read import read
     if arguments.report is not None:
@@ -77,6 +78,8 @@ def _fit(arguments: argparse.Namespace) -> int:
             weights=arguments.weights,
             rank_deficient=arguments.rank_deficient,
             engine=arguments.engine,
+            # numbers are printed either way; the exit code says that they are not to be trusted
+            allow=(*arguments.allow, NOT_CERTIFIED),
         )
     certificate = result.fit.certificate
     if arguments.json:

@@ -23,9 +23,10 @@ _INTERCEPT = "(Intercept)"
 _PROBE = 4096
 _NOISE = 1e-12
 
-#: What a caller may allow by name although it is refused by default.
+#: What a caller may allow by name although ``fit`` refuses it by default.
 CLUSTER_SLOPE = "random_slope_of_cluster_predictor"
-ALLOWABLE = (CLUSTER_SLOPE,)
+NOT_CERTIFIED = "not_certified"
+ALLOWABLE = (CLUSTER_SLOPE, NOT_CERTIFIED)
 
 
 @dataclass(frozen=True)

@@ -1,15 +1,16 @@
 """Comparisons of fitted models: likelihood-ratio tests and information criteria.
 
 Refused with a reason: REML fits with different model for the means, other rows, responses,
-weights or offsets, a likelihood that falls when parameters are added. Models that are not nested
-get AIC and BIC only. Sources: Snijders & Bosker 2012, section 6.2; Stram & Lee 1994.
+weights or offsets, a likelihood that falls when parameters are added; some may be lifted by name
+(``ALLOWABLE``), then without a test. Models that are not nested get AIC and BIC only.
+Sources: Snijders & Bosker 2012, section 6.2; Stram & Lee 1994.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +37,11 @@ if TYPE_CHECKING:
     from multilevel.estimate.records import Fit
 
 Array = NDArray[np.float64]
+#: Refusals that a caller may lift by name: the models are listed, but not tested.
+OTHER_MEANS = "reml_with_other_means"
+OTHER_ROWS = "other_rows"
+FALLING = "falling_likelihood"
+ALLOWABLE = (OTHER_MEANS, OTHER_ROWS, FALLING)
 SIGNIFICANT = 0.05
 ROUNDING = 1e-4
 
@@ -109,6 +115,7 @@ def compare_fits(
     *,
     program: Program = "ours",
     refit: bool = False,
+    allow: Sequence[str] = (),
 ) -> Comparison:
     """Compare two or more fits of the same rows.
 
@@ -119,6 +126,7 @@ def compare_fits(
     program : whose rules AIC and BIC follow.
     refit : make the models comparable: by ML if the model for the means differs, on the rows that
         all of them have.
+    allow : names of refusals to lift (``ALLOWABLE``); what they concern is listed, not tested.
 
     Raises
     ------
@@ -128,18 +136,45 @@ def compare_fits(
         raise InferenceError(
             "A comparison needs at least two models.", f"{len(candidates)}", "pass another fit"
         )
-    models, notes = _on_same_rows(list(candidates), refit)
+    allowed = check_allowed(allow)
+    models, notes = _on_same_rows(list(candidates), refit, allowed)
     _check_same_data(models)
-    models, more = _by_same_method(models, refit)
+    models, more = _by_same_method(models, refit, allowed)
     models.sort(key=lambda c: c.fit.n_parameters)
-    tests = tuple(_test(a, b, rng) for a, b in pairwise(models))
+    tests = tuple(_test(a, b, rng, allowed) for a, b in pairwise(models))
     criteria = tuple(information_criteria(c.design, c.fit, program) for c in models)
     conditional = tuple(conditional_aic(c.prepared, evaluated(c.prepared, c.fit)) for c in models)
     notes = [*notes, *more, criteria[0].sentence, conditional[0].sentence]
     return Comparison(tuple(models), criteria, conditional, tests, tuple(notes))
 
 
-def _on_same_rows(models: list[Candidate], refit: bool) -> tuple[list[Candidate], list[str]]:
+def check_allowed(allow: Sequence[str]) -> tuple[str, ...]:
+    """Return the names in ``allow`` as a tuple, or raise ``InferenceError`` for an unknown one."""
+    names = (allow,) if isinstance(allow, str) else tuple(allow)
+    for name in names:
+        if name not in ALLOWABLE:
+            raise InferenceError(
+                f"allow may name {', '.join(map(repr, ALLOWABLE))}.",
+                f"allow={name!r}",
+                "leave it out",
+            )
+    return names
+
+
+def _same_rows(one: Candidate, two: Candidate) -> bool:
+    return np.array_equal(one.design.rows.kept, two.design.rows.kept)
+
+
+def _comparable_means(one: Candidate, two: Candidate) -> bool:
+    """Whether two criteria of the same rows are likelihoods of the same data."""
+    if one.fit.method != two.fit.method:
+        return False
+    return one.fit.method == "ml" or same_column_space(one.design.X, two.design.X)
+
+
+def _on_same_rows(
+    models: list[Candidate], refit: bool, allow: tuple[str, ...]
+) -> tuple[list[Candidate], list[str]]:
     first = models[0]
     if len({c.design.rows.n_table for c in models}) > 1:
         raise InferenceError(
@@ -148,7 +183,7 @@ def _on_same_rows(models: list[Candidate], refit: bool) -> tuple[list[Candidate]
             "fit all models to the same table",
         )
     kept = [c.design.rows.kept for c in models]
-    if all(np.array_equal(k, first.design.rows.kept) for k in kept):
+    if all(_same_rows(c, first) for c in models) or (OTHER_ROWS in allow and not refit):
         return models, []
     common = kept[0]
     for k in kept[1:]:
@@ -165,7 +200,8 @@ def _on_same_rows(models: list[Candidate], refit: bool) -> tuple[list[Candidate]
             "compared.",
             "; ".join(which),
             "pass refit=True to refit all models on the "
-            f"{len(common)} rows they share, or drop these rows before fitting",
+            f"{len(common)} rows they share, or drop these rows before fitting; "
+            f'allow=("{OTHER_ROWS}",) lists the models without a test',
         )
     out = []
     for c, k in zip(models, kept, strict=True):
@@ -177,8 +213,9 @@ def _on_same_rows(models: list[Candidate], refit: bool) -> tuple[list[Candidate]
 
 
 def _check_same_data(models: list[Candidate]) -> None:
-    first = models[0]
-    for other in models[1:]:
+    for first, other in combinations(models, 2):
+        if not _same_rows(first, other):
+            continue
         for what, a, b in (
             ("response", first.design.y, other.design.y),
             ("precision weights", first.design.weights, other.design.weights),
@@ -193,14 +230,16 @@ def _check_same_data(models: list[Candidate]) -> None:
                 )
 
 
-def _by_same_method(models: list[Candidate], refit: bool) -> tuple[list[Candidate], list[str]]:
+def _by_same_method(
+    models: list[Candidate], refit: bool, allow: tuple[str, ...]
+) -> tuple[list[Candidate], list[str]]:
     """All by ML, or all by REML with one column space of the fixed effects."""
     methods = {c.fit.method for c in models}
     first = models[0]
     if methods == {"ml"}:
         return models, []
-    same = all(same_column_space(c.design.X, first.design.X) for c in models[1:])
-    if methods == {"reml"} and same:
+    same = all(_comparable_means(c, first) for c in models[1:] if _same_rows(c, first))
+    if same or (OTHER_MEANS in allow and not refit):
         return models, []
     if not refit:
         if len(methods) > 1:
@@ -213,7 +252,10 @@ def _by_same_method(models: list[Candidate], refit: bool) -> tuple[list[Candidat
             )
             found = "models for the means that span different columns"
         raise InferenceError(
-            must, found, "pass refit=True to refit all models by ML, or use Wald tests"
+            must,
+            found,
+            "pass refit=True to refit all models by ML, or use Wald tests; "
+            f'allow=("{OTHER_MEANS}",) lists the models without a test',
         )
     return [_by_ml(c) for c in models], ["All models were refitted by ML."]
 
@@ -242,29 +284,42 @@ def _nesting(small: Candidate, large: Candidate) -> Nesting | None:
     return random_nesting(small.design, large.design)
 
 
-def _test(small: Candidate, large: Candidate, rng: np.random.Generator) -> LikelihoodRatio:
+def _untested(small: Candidate, large: Candidate, why: str, words: str) -> LikelihoodRatio:
+    """A pair without a test, and the reason."""
+    df = large.fit.n_parameters - small.fit.n_parameters
+    nan = float("nan")
+    return LikelihoodRatio(small.label, large.label, nan, df, nan, nan, words, why)
+
+
+def _test(
+    small: Candidate, large: Candidate, rng: np.random.Generator, allow: tuple[str, ...]
+) -> LikelihoodRatio:
     """Test one model against a larger one."""
     df = large.fit.n_parameters - small.fit.n_parameters
+    pair = f"{small.label} and {large.label}"
+    if not _same_rows(small, large):
+        why = f"{pair} have other rows: no test, and AIC and BIC may not be compared."
+        return _untested(small, large, why, "other rows")
+    if not _comparable_means(small, large):
+        why = (
+            f"{pair} differ in the method or, under REML, in their fixed effects: no test, and "
+            "AIC and BIC may not be compared."
+        )
+        return _untested(small, large, why, "other criterion")
     statistic = small.fit.criterion - (large.fit.criterion - _basis_shift(small, large))
-    nan = float("nan")
     nesting = _nesting(small, large) if df > 0 else None
     if nesting is None:
         why = (
-            f"{small.label} and {large.label} have the same number of parameters"
+            f"{pair} have the same number of parameters"
             if df == 0
             else f"{small.label} is not a special case of {large.label}"
         )
         text = f"{why}: no likelihood-ratio test, compare AIC and BIC (smaller is better)."
-        return LikelihoodRatio(small.label, large.label, nan, df, nan, nan, "not nested", text)
+        return _untested(small, large, text, "not nested")
     noise = small.fit.certificate.monte_carlo_error + large.fit.certificate.monte_carlo_error
     limit = ROUNDING + 1e-10 * abs(small.fit.criterion) + 3.0 * noise
     if statistic < -limit:
-        raise InferenceError(
-            "Adding parameters cannot make the likelihood smaller.",
-            f"-2 delta LL = {statistic:.4g} from {small.label} to {large.label}: at least one of "
-            "them is not at its optimum",
-            "look at the certificate of each fit and fit again",
-        )
+        return _falling(small, large, statistic, allow)
     statistic = max(statistic, 0.0)
     null = null_distribution(small.fit, large.prepared, nesting, df, rng)
     naive, right = float(chi_square_tail(statistic, df)), null.p_value(statistic)
@@ -272,6 +327,24 @@ def _test(small: Candidate, large: Candidate, rng: np.random.Generator) -> Likel
     return LikelihoodRatio(
         small.label, large.label, statistic, df, naive, right, null.sentence, text
     )
+
+
+def _falling(
+    small: Candidate, large: Candidate, statistic: float, allow: tuple[str, ...]
+) -> LikelihoodRatio:
+    """A likelihood that falls when parameters are added: refused unless allowed by name."""
+    found = (
+        f"-2 delta LL = {statistic:.4g} from {small.label} to {large.label}: at least one of "
+        "them is not at its optimum"
+    )
+    if FALLING not in allow:
+        raise InferenceError(
+            "Adding parameters cannot make the likelihood smaller.",
+            found,
+            "look at the certificate of each fit and fit again; "
+            f'allow=("{FALLING}",) lists the models without a test',
+        )
+    return _untested(small, large, f"{found}: no test.", "not at the optimum")
 
 
 def shown_p(p: float) -> str:

@@ -58,7 +58,7 @@ def test_a_dropped_column_is_a_warning_or_an_error(data):
         mlm.fit("y ~ x + x2 + (1 | g)", twice, rank_deficient="refuse")
 
 
-def test_an_uncertified_fit_is_a_warning_at_the_door(data, monkeypatch):
+def test_an_uncertified_fit_is_refused_at_the_door_unless_allowed(data, monkeypatch):
     solve = door.solve
 
     def stopped(prepared):
@@ -69,9 +69,13 @@ def test_an_uncertified_fit_is_a_warning_at_the_door(data, monkeypatch):
         )
 
     monkeypatch.setattr(door, "solve", stopped)
-    with pytest.warns(ConvergenceWarning, match="It stopped early") as caught:
+    with pytest.raises(EstimationError, match="It stopped early") as refused:
         mlm.fit("y ~ x + (1 | g)", data)
+    assert 'allow=("not_certified",)' in refused.value.remedy
+    with pytest.warns(ConvergenceWarning, match="It stopped early") as caught:
+        m = mlm.fit("y ~ x + (1 | g)", data, allow="not_certified")
     assert caught[0].filename == __file__
+    assert m.advice[0].code == "not_certified"
 
 
 @pytest.mark.parametrize(

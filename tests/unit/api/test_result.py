@@ -139,7 +139,7 @@ def test_refit_equals_a_fit_from_scratch(result, data):
         result.refit(y[:-1])
 
 
-def test_refit_warns_when_it_is_not_certified(result, monkeypatch):
+def test_a_refit_that_is_not_certified_is_refused_unless_the_fit_allowed_it(result, monkeypatch):
     from dataclasses import replace
 
     from multilevel.api import result as room
@@ -151,9 +151,16 @@ def test_refit_warns_when_it_is_not_certified(result, monkeypatch):
         "solve",
         lambda *a, **k: replace(solve(*a, **k), certificate=certificate("not_certified")),
     )
-    with pytest.warns(ConvergenceWarning) as caught:
+    with pytest.raises(EstimationError, match="shown to be at the optimum"):
         result.refit(result.design.y)
+    with pytest.raises(EstimationError, match="shown to be at the optimum"):
+        result.update(method="ml")
+    lenient = mlm.MultilevelFit(result._prepared, result.fit, allow=("not_certified",))
+    with pytest.warns(ConvergenceWarning) as caught:
+        again = lenient.refit(result.design.y)
     assert caught[0].filename == __file__
+    with pytest.warns(ConvergenceWarning):
+        again.update(method="ml")
 
 
 def test_words_and_json(result):

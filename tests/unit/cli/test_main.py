@@ -6,6 +6,8 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
+import pandas as pd
 import pytest
 
 import multilevel
@@ -101,6 +103,19 @@ def test_a_singular_fit_counts_as_done_and_is_explained(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert (found["status"], found["is_singular"]) == ("singular", True)
     assert found["random"][0]["variance_or_covariance"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_refusal_is_lifted_by_its_name(tmp_path, capsys):
+    path = tmp_path / "w.csv"
+    rng = np.random.default_rng(4)
+    g = np.repeat(np.arange(40), 6)
+    w = rng.uniform(0, 2, 40)[g]
+    y = rng.standard_normal(40)[g] * (0.5 + w) + rng.standard_normal(240)
+    pd.DataFrame({"y": y, "w": w, "g": g}).to_csv(path, index=False)
+    arguments = ["fit", str(path), "y ~ w + (w | g)"]
+    assert main(arguments) == 2
+    assert "random_slope_of_cluster_predictor" in capsys.readouterr().err
+    assert main([*arguments, "--allow", "random_slope_of_cluster_predictor"]) == 0
 
 
 def test_a_fit_that_is_not_to_be_trusted_exits_with_1(file, capsys, untrusted):

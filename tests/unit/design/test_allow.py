@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
 
 import multilevel as mlm
+from multilevel.design import blocks
 from multilevel.errors import DesignError
+from multilevel.infer import compare
 
 NAME = "random_slope_of_cluster_predictor"
 RNG = np.random.default_rng(11)
@@ -56,6 +61,12 @@ def test_values_that_do_not_determine_the_variances_stay_refused(term):
 def test_two_values_of_different_size_suffice_without_a_covariance():
     m = mlm.fit("y ~ w + (two || g)", DATA, allow=NAME)
     assert m.certificate.is_certified
+
+
+def test_every_name_is_in_the_docs():
+    page = (Path(__file__).parents[3] / "docs" / "mistakes.md").read_text()
+    listed = re.findall(r'^\| `"(\w+)"` \|', page, flags=re.MULTILINE)
+    assert listed == [*blocks.ALLOWABLE, *compare.ALLOWABLE]
 
 
 def test_unknown_names_are_refused():

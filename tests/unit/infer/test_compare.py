@@ -129,6 +129,27 @@ def test_other_rows_are_refused_named_and_refitted(rows):
         mlm.compare(small, parts[1])
 
 
+def test_refusals_name_what_lifts_them_and_then_nothing_is_tested(rows):
+    a, b = fit("y ~ x + (1 | g)", rows), fit("y ~ x + z + (1 | g)", rows)
+    with pytest.raises(InferenceError, match="reml_with_other_means"):
+        mlm.compare(a, b)
+    found = mlm.compare(a, b, allow=("reml_with_other_means",))
+    (test,) = found.result.tests
+    assert np.isnan(test.p_value)
+    assert np.isnan(test.statistic)
+    assert "no test" in found.sentence
+    assert found.to_frame()["criterion"].tolist() == [a.reml_criterion, b.reml_criterion]
+    holes = rows.copy()
+    holes.loc[[3, 50], "z"] = np.nan
+    c = fit("y ~ x + z + (1 | g)", holes)
+    with pytest.raises(InferenceError, match="other_rows"):
+        mlm.compare(a, c)
+    (test,) = mlm.compare(a, c, allow="other_rows").result.tests
+    assert test.distribution == "other rows"
+    with pytest.raises(InferenceError, match="allow may name"):
+        mlm.compare(a, b, allow=["everything"])
+
+
 def test_other_data_and_non_models_are_refused(rows):
     m = fit("y ~ x + (1 | g)", rows)
     with pytest.raises(InferenceError, match="same response"):
@@ -152,8 +173,12 @@ def test_a_likelihood_that_falls_is_an_error(rows):
     small, large = fit("y ~ x + (1 | g)", rows), fit("y ~ x + (x | g)", rows)
     worse = replace(large.fit, criterion=small.fit.criterion + 0.01)
     pair = [Candidate("a", small._prepared, small.fit), Candidate("b", large._prepared, worse)]
-    with pytest.raises(InferenceError, match="cannot make the likelihood smaller"):
+    with pytest.raises(InferenceError, match="cannot make the likelihood smaller") as refused:
         compare_fits(pair, np.random.default_rng(0))
+    assert "falling_likelihood" in refused.value.remedy
+    found = compare_fits(pair, np.random.default_rng(0), allow=("falling_likelihood",))
+    assert np.isnan(found.tests[0].p_value)
+    assert "not at its optimum" in found.sentence
 
 
 @pytest.mark.parametrize("formula", ["y ~ x + (x | g)", "y ~ x + (1 | g) + (x || h)", "y ~ x"])

@@ -243,6 +243,22 @@ class TestIds:
         data["school"] = data["room"] // 6
         assert about_ids(laid(formula, data)) == []
 
+    def test_a_few_that_moved_declared_nested(self):
+        room = np.repeat(np.arange(60), 5)
+        school = room // 6
+        data = pd.DataFrame({"room": room, "school": school})
+        data["y"] = np.random.default_rng(0).standard_normal(300)
+        assert about_ids(laid("y ~ 1 + (1 | school/room)", data)) == []
+        data.loc[[4, 299], "school"] = [3, 0]
+        (found,) = about_ids(laid("y ~ 1 + (1 | school/room)", data))
+        assert (found.code, found.severity) == ("declared_nested", "warning")
+        assert "2 of 60 ids of room occur in more than one level of school (0, 59)" in (
+            found.sentence
+        )
+        assert "(1 | school) + (1 | room)" in found.mend
+        data["room"] = data["room"] % 6
+        assert about_ids(laid("y ~ 1 + (1 | school/room)", data)) == []
+
 
 def test_split_is_what_the_pairs_are_found_by():
     design = laid("y ~ x + x_mean + (1 | g)")

@@ -1,4 +1,8 @@
-"""Advice on ids of grouping factors: numbered within another factor, or nested but for a few."""
+"""Advice on ids of grouping factors: numbered within another factor, or nested but for a few.
+
+Whether ids that occur in several levels of another factor are the same things cannot be read from
+the data, so these checks warn and do not stop.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,18 @@ from numpy.typing import NDArray
 
 from multilevel.design.records import Design, RandomBlock
 from multilevel.interpret.advice.record import Advice
+from multilevel.tables.levels import labels_of
 
 #: Above this share of levels that occur in several others, crossing is the design, not an accident.
 ACCIDENT = 0.10
 
 
 def about_ids(design: Design) -> list[Advice]:
-    """Mistakes 22 and 23 for every pair of factors that are written apart."""
+    """Mistakes 22 and 23 for every pair of factors."""
     out: list[Advice] = []
     for first, second in combinations(design.blocks, 2):
         if set(first.group.split(":")) & set(second.group.split(":")):
+            out += _declared_nested(first, second) + _declared_nested(second, first)
             continue
         pairs = np.unique(np.column_stack([first.codes, second.codes]), axis=0)
         if len(pairs) in (first.n_levels, second.n_levels):
@@ -39,14 +45,8 @@ def _numbered_within(
     everybody meets the same items has one k).
     """
     text = [str(label) for label in inner.levels.tolist()]
-    if not all(label.isdecimal() for label in text):
-        return []
-    numbers = np.array([int(label) for label in text])[pairs[:, 0]]
     counts = np.bincount(pairs[:, 1], minlength=outer.n_levels)
-    highest, lowest = np.zeros(outer.n_levels, dtype=np.int64), np.full(outer.n_levels, 2**31)
-    np.maximum.at(highest, pairs[:, 1], numbers)
-    np.minimum.at(lowest, pairs[:, 1], numbers)
-    if np.any(highest != counts) or np.any(lowest != 1) or len(np.unique(counts)) < 2:
+    if not _start_at_one(text, pairs, counts) or len(np.unique(counts)) < 2:
         return []
     return [
         Advice(
@@ -59,6 +59,51 @@ def _numbered_within(
             f"(1 | {outer.group}/{inner.group}).",
         )
     ]
+
+
+def _start_at_one(text: list[str], pairs: NDArray[np.int32], counts: NDArray[np.intp]) -> bool:
+    """Whether ids run 1..k in every level of the other factor; ``pairs`` are (id, level)."""
+    if not all(label.isdecimal() for label in text):
+        return False
+    numbers = np.array([int(label) for label in text])[pairs[:, 0]]
+    highest, lowest = np.zeros(len(counts), dtype=np.int64), np.full(len(counts), 2**31)
+    np.maximum.at(highest, pairs[:, 1], numbers)
+    np.minimum.at(lowest, pairs[:, 1], numbers)
+    return not (np.any(highest != counts) or np.any(lowest != 1))
+
+
+def _declared_nested(inner: RandomBlock, outer: RandomBlock) -> list[Advice]:
+    """Mistake 22: ``(1 | school/pupil)`` where a few pupils occur in several schools.
+
+    Ids that most levels share (class A, B, C in every school) are what nesting is written for.
+    """
+    if not inner.group.startswith(f"{outer.group}:"):
+        return []
+    own = inner.group[len(outer.group) + 1 :]
+    above = np.zeros(inner.n_levels, dtype=np.int32)
+    above[inner.codes] = outer.codes
+    heads = labels_of(outer.levels)[above]
+    whole = [str(label) for label in inner.levels.tolist()]
+    if not all(w.startswith(f"{head}:") for w, head in zip(whole, heads, strict=True)):
+        return []
+    rest = [w[len(str(head)) + 1 :] for w, head in zip(whole, heads, strict=True)]
+    ids, code = np.unique(rest, return_inverse=True)
+    pairs = np.column_stack([code, above]).astype(np.int32)
+    counts = np.bincount(code)
+    several = np.flatnonzero(counts > 1)
+    levels = np.bincount(above, minlength=outer.n_levels)
+    if not 0 < len(several) <= ACCIDENT * len(ids) or _start_at_one(ids.tolist(), pairs, levels):
+        return []
+    shown = ", ".join(ids[several[:4]]) + (", ..." if len(several) > 4 else "")
+    text = (
+        f"{len(several)} of {len(ids)} ids of {own} occur in more than one level of {outer.group} "
+        f"({shown}), and the model gives such a {own} a separate random effect in each."
+    )
+    mend = (
+        f"If one id is the same {own} wherever it occurs, the factors are crossed: write "
+        f"(1 | {outer.group}) + (1 | {own})."
+    )
+    return [Advice("declared_nested", "warning", text, mend)]
 
 
 def _nearly_nested(
