@@ -56,8 +56,9 @@ def _chunks(n: int, size: int) -> list[slice]:
 def _pair_traces(left: Array, right: Array) -> Array:
     """``sum_u tr(left[u, a] right[u, b])``, (q, q'), for (u, q, d, d) arrays."""
     q = left.shape[1]
-    one = np.ascontiguousarray(left.transpose(1, 0, 2, 3)).reshape(q, -1)
-    two = np.ascontiguousarray(right.transpose(1, 0, 3, 2)).reshape(right.shape[1], -1)
+    size = left.shape[0] * left.shape[2] * left.shape[3]
+    one = np.ascontiguousarray(left.transpose(1, 0, 2, 3)).reshape(q, size)
+    two = np.ascontiguousarray(right.transpose(1, 0, 3, 2)).reshape(right.shape[1], size)
     return np.asarray(one @ two.T)
 
 
@@ -77,7 +78,7 @@ def _covariance_part(
     ww = _pair_traces(factor[:, None] @ weighted, np.broadcast_to(S, weighted.shape))
     bb = np.zeros((len(is_b), len(is_b)))
     bridge = np.zeros((len(is_w), Q.shape[1], Q.shape[1]))
-    inner = weighted[:, :, :b, :b].reshape(data.n_patterns, -1)
+    inner = weighted[:, :, :b, :b].reshape(data.n_patterns, len(is_w) * b * b)
     for part in _chunks(len(data.kind_n), max(len(is_b), len(is_w)) * Q.shape[1] ** 2):
         weight = data.kind_n[part]
         X = Q[part][:, None] @ D
@@ -107,7 +108,7 @@ def _mean_part(
     pulled = np.einsum("mij,aj->mai", inv.W, m_w)  # (m, q_w, p)
     ww = np.einsum("m,mai,bi->ab", data.pattern_n, pulled, m_w)
     bridge = np.zeros((len(is_w), Q.shape[1]))
-    inner = np.ascontiguousarray(pulled[:, :, :b]).reshape(data.n_patterns, -1)
+    inner = np.ascontiguousarray(pulled[:, :, :b]).reshape(data.n_patterns, len(is_w) * b)
     for part in _chunks(len(data.kind_n), len(is_w) * Q.shape[1]):
         weight = data.kind_n[part]
         h = (data.kind_counts[part] @ inner).reshape(len(weight), len(is_w), b)

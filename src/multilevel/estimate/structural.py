@@ -1,0 +1,268 @@
+"""Maximum likelihood for structural models: trust-region scoring, then exact Newton steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multilevel.design.structural import StructuralDesign
+from multilevel.errors import EstimationError, LikelihoodError
+from multilevel.estimate.certificate import (
+    CURVATURE_LIMIT,
+    DECREMENT_LIMIT,
+    curvature_floor,
+    scaled_gradient,
+)
+from multilevel.estimate.records import Certificate
+from multilevel.estimate.structural_identify import check_rank
+from multilevel.estimate.structural_start import LevelMoments, data_moments, start_values
+from multilevel.estimate.trust_region import Path, minimise
+from multilevel.likelihood.structural.objective import (
+    ExogenousMoments,
+    StructuralObjective,
+    exogenous_moments,
+)
+from multilevel.likelihood.structural.statistics import GroupStatistics, group_statistics
+from multilevel.model.structural.records import Level, StructuralModel
+from multilevel.model.structural.reference import independence_model, saturated_model
+
+Array = NDArray[np.float64]
+_SCORING_TOLERANCE = 1e-3
+_NEWTON_TOLERANCE = 1e-12
+_MAX_ITERATIONS = 300
+
+
+@dataclass(frozen=True)
+class StructuralFit:
+    """Numbers of one fitted structural model.
+
+    Attributes
+    ----------
+    model : the model.
+    theta : (q,) estimates of the free parameters, in the order of ``model.free_names``.
+    criterion : -2 log-likelihood, conditional on the fixed predictors.
+    n_rows, n_clusters : units of each level.
+    certificate : evidence that the estimates are the optimum.
+    """
+
+    model: StructuralModel
+    theta: Array
+    criterion: float
+    n_rows: int
+    n_clusters: int
+    certificate: Certificate
+
+    @property
+    def n_parameters(self) -> int:
+        """q."""
+        return self.model.n_free
+
+    @property
+    def aic(self) -> float:
+        """-2 log-likelihood + 2 q."""
+        return self.criterion + 2.0 * self.n_parameters
+
+    @property
+    def bic(self) -> float:
+        """-2 log-likelihood + q log(rows), as lavaan and Mplus have it."""
+        return self.criterion + float(np.log(self.n_rows)) * self.n_parameters
+
+
+@dataclass(frozen=True)
+class StructuralProblem:
+    """A design with its sums, shared by the model, the saturated and the independence model."""
+
+    design: StructuralDesign
+    statistics: tuple[GroupStatistics, ...]
+    exogenous: tuple[dict[Level, ExogenousMoments], ...]
+    moments: tuple[dict[Level, LevelMoments], ...]
+
+    def objective(self, model: StructuralModel) -> StructuralObjective:
+        """The criterion of a model of the same variables on these data."""
+        return StructuralObjective(model, self.statistics, self.exogenous)
+
+
+def prepare_structural(design: StructuralDesign) -> StructuralProblem:
+    """Sum up the rows once.
+
+    Raises
+    ------
+    EstimationError : fixed predictors that are linear combinations of others.
+    """
+    model = design.model
+    statistics, exogenous, moments = [], [], []
+    for group in design.groups:
+        statistics.append(group_statistics(group.y, group.codes, group.z, len(model.both)))
+        own: dict[Level, ExogenousMoments] = {}
+        b = len(model.both)
+        for level, names, values in (
+            ("within", model.within_only, group.y[:, b:]),
+            ("between", model.between_only, group.z),
+        ):
+            at = [k for k, name in enumerate(names) if name in model.fixed_exogenous]
+            key: Level = "within" if level == "within" else "between"
+            fixed = [names[k] for k in at]
+            _check_independent(fixed, values[:, at], level)
+            own[key] = exogenous_moments(fixed, values[:, at])
+        exogenous.append(own)
+        moments.append(data_moments(model, group))
+    return StructuralProblem(design, tuple(statistics), tuple(exogenous), tuple(moments))
+
+
+def _check_independent(names: list[str], values: Array, level: str) -> None:
+    if not names:
+        return
+    unit = (values - values.mean(axis=0)) / np.maximum(values.std(axis=0), 1e-300)
+    rank = np.linalg.matrix_rank(unit, tol=1e-7 * np.sqrt(len(unit)))
+    if rank < len(names):
+        raise EstimationError(
+            "Predictors of one level do not determine each other.",
+            f"{', '.join(names)} at the {level} level have {len(names) - rank} too many",
+            "leave one of them out",
+        )
+
+
+def fit_structural(
+    problem: StructuralProblem, model: StructuralModel, saturated: StructuralFit | None = None
+) -> StructuralFit:
+    """Estimate a model of the problem's variables by maximum likelihood.
+
+    Fisher scoring with the expected information inside a trust region, then Newton steps with the
+    exact Hessian; the certificate rests on the latter.
+
+    Parameters
+    ----------
+    saturated : the fitted saturated model, whose moments give better start values.
+
+    Raises
+    ------
+    EstimationError : parameters that are not identified, or no feasible start.
+    """
+    objective = problem.objective(model)
+    moments = list(problem.moments)
+    if saturated is not None:
+        moments = _moments_of(problem, saturated)
+    theta, value = _start(objective, moments)
+    check_rank(objective, theta)
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(objective.information(theta)), 1e-12))
+    iterations = 0
+    history: list[float] = []
+    stages: list[tuple[Callable[[Array], Array], float]] = [
+        (lambda t: 2.0 * objective.information(t), _SCORING_TOLERANCE),
+        (objective.hessian, _NEWTON_TOLERANCE),
+    ]
+    for curvature, tolerance in stages:
+        path = _minimise(objective, curvature, theta, value, scale, tolerance)
+        theta, value = path.theta * scale, path.value
+        iterations += path.iterations
+        history += path.history
+    certificate = _certify(objective, path, iterations, history)
+    rows = problem.design.n_rows
+    return StructuralFit(model, theta, value, rows, problem.design.n_clusters, certificate)
+
+
+def _minimise(
+    objective: StructuralObjective,
+    curvature: Callable[[Array], Array],
+    theta: Array,
+    value: float,
+    scale: Array,
+    tolerance: float,
+) -> Path:
+    """Minimise in units of standard errors, so that the trust region is round."""
+
+    def derivatives(phi: Array) -> tuple[Array, Array]:
+        at = phi * scale
+        return objective.gradient(at) * scale, curvature(at) * np.outer(scale, scale)
+
+    return minimise(
+        lambda phi: objective.value(phi * scale),
+        derivatives,
+        theta / scale,
+        tolerance=max(tolerance, 1e-15 * abs(value)),
+        max_iterations=_MAX_ITERATIONS,
+        noise=lambda: 0.0,
+        start_value=value,
+    )
+
+
+def _start(
+    objective: StructuralObjective, moments: list[dict[Level, LevelMoments]]
+) -> tuple[Array, float]:
+    """The first start at which the likelihood exists, and its value."""
+    failure: LikelihoodError | None = None
+    for is_plain in (False, True):
+        theta = start_values(objective.model, moments, is_plain=is_plain)
+        try:
+            return theta, objective.value(theta)
+        except LikelihoodError as error:
+            failure = error
+    raise EstimationError(
+        "The likelihood must exist at the start values.",
+        failure.found if failure else "",
+        "give start values, like start(0.5)*x, or fix fewer parameters",
+    ) from failure
+
+
+def _moments_of(problem: StructuralProblem, fit: StructuralFit) -> list[dict[Level, LevelMoments]]:
+    """The moments that a fitted model implies, as a start for another."""
+    objective = problem.objective(fit.model)
+    out = []
+    for g in range(len(problem.design.groups)):
+        at = objective.implied(fit.theta, g)
+        out.append(
+            {
+                level: LevelMoments(fit.model.observed(level), part.mean, part.cov)
+                for level, part in at.items()
+            }
+        )
+    return out
+
+
+def fit_saturated(problem: StructuralProblem) -> StructuralFit:
+    """The model that restricts nothing (h1)."""
+    return fit_structural(problem, saturated_model(problem.design.model))
+
+
+def fit_independence(problem: StructuralProblem) -> StructuralFit:
+    """The model without covariances, except among exogenous predictors."""
+    return fit_structural(problem, independence_model(problem.design.model))
+
+
+def _certify(
+    objective: StructuralObjective, path: Path, iterations: int, history: list[float]
+) -> Certificate:
+    floor = curvature_floor(path.curvature)
+    reasons = []
+    if not path.decrement <= max(DECREMENT_LIMIT, 1e-12 * abs(path.value)):
+        reasons.append(
+            f"-2 log-likelihood would still fall by about {path.decrement:.2g} ({path.reason})"
+        )
+    if floor < CURVATURE_LIMIT:
+        reasons.append(f"the curvature is not positive (smallest eigenvalue {floor:.2g})")
+    elif floor < 1e-9:
+        reasons.append("the data do not determine all parameters (a flat direction)")
+    if reasons:
+        sentence = f"NOT at an optimum: {'; '.join(reasons)}. Do not trust these estimates."
+    else:
+        sentence = (
+            f"At the optimum: -2 log-likelihood can fall by no more than "
+            f"{max(path.decrement, 1e-16):.1g}, and it curves upwards in every direction."
+        )
+    return Certificate(
+        status="not_certified" if reasons else "certified",
+        sentence=sentence,
+        newton_decrement=float(path.decrement),
+        max_scaled_gradient=scaled_gradient(path.gradient, path.curvature),
+        min_curvature=floor,
+        curvature="exact",
+        boundary_residual=float("nan"),
+        redundant=(),
+        iterations=iterations,
+        evaluations=objective.n_evaluations,
+        restarts=0,
+        history=tuple(history),
+    )

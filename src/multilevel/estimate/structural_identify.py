@@ -1,0 +1,80 @@
+"""Local identification: the rank of the derivatives of the moments, with the parameters named.
+
+Source: Rothenberg 1971 (Econometrica 39:577): where the Jacobian of the moments has constant rank,
+full column rank is necessary and sufficient for local identification.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multilevel.errors import EstimationError
+from multilevel.likelihood.structural.objective import StructuralObjective
+
+Array = NDArray[np.float64]
+_RANK_LIMIT = 1e-8  # smallest singular value of the Jacobian with columns of length 1
+_NAME_LIMIT = 0.05  # share of a null direction above which a parameter is named
+
+
+def generic_point(objective: StructuralObjective, theta: Array) -> Array:
+    """A point near ``theta`` without its accidental zeros; always the same one."""
+    q = np.arange(1, len(theta) + 1)
+    size = np.maximum(np.abs(theta), 0.3)
+    loops = [p.free for p in objective.model.parameters if p.is_free and p.op == "~"]
+    step = 0.2 * np.sin(q) * size
+    step[loops] = 0.1 * np.sin(q[loops])
+    return np.asarray(theta + step)
+
+
+def moment_jacobian(objective: StructuralObjective, theta: Array) -> Array:
+    """Derivatives of all distinct observed moments, (number of moments, q)."""
+    parts = []
+    for g, data in enumerate(objective.groups):
+        _, along = objective.directions(theta, g)
+        b = data.n_both
+        mean = along.mean_within.copy()
+        mean[:, :b] += along.mean_between[:, :b]
+        parts += [mean, along.mean_between[:, b:]]
+        for cov in (along.cov_within, along.cov_between):
+            rows, columns = np.tril_indices(cov.shape[1])
+            parts.append(cov[:, rows, columns])
+    return np.concatenate(parts, axis=1).T
+
+
+def check_rank(objective: StructuralObjective, theta: Array) -> None:
+    """Refuse a model whose parameters the moments do not determine.
+
+    Parameters
+    ----------
+    objective : the model on its data.
+    theta : (q,) start values.
+
+    Raises
+    ------
+    EstimationError : names the parameters that can change together without changing any moment.
+    """
+    if not len(theta):
+        raise EstimationError("A model has free parameters.", "all are fixed", "free some of them")
+    J = moment_jacobian(objective, generic_point(objective, theta))
+    length = np.sqrt(np.sum(J * J, axis=0))
+    names = objective.model.free_names
+    idle = [names[a] for a in np.flatnonzero(length <= 1e-12 * max(float(length.max()), 1e-300))]
+    if idle:
+        raise EstimationError(
+            "Every free parameter changes a mean, a variance or a covariance.",
+            f"{', '.join(idle)} changes none",
+            "fix it, or connect its latent variable with observed variables",
+        )
+    _, values, directions = np.linalg.svd(J / length, full_matrices=True)
+    padded = np.r_[values, np.zeros(len(names) - len(values))]
+    null = directions[padded < _RANK_LIMIT * max(float(values[0]), 1.0)]
+    if len(null):
+        share = np.max(np.abs(null), axis=0)
+        involved = [names[a] for a in np.flatnonzero(share > _NAME_LIMIT)]
+        raise EstimationError(
+            "The means, variances and covariances of each level determine all free parameters.",
+            f"{len(null)} too many: these can change together without changing any of them: "
+            + ", ".join(involved),
+            "fix one of these, set two equal by a label, or leave out relations",
+        )

@@ -1,0 +1,68 @@
+"""The two models that a structural model is compared with: saturated and independence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import combinations
+
+from multilevel.model.structural.records import LEVELS, Level, Parameter, StructuralModel
+
+
+def exogenous_predictors(model: StructuralModel, level: Level) -> tuple[str, ...]:
+    """Observed predictors of a level that nothing points at."""
+    block = model.block(level, 0)
+    predictors = {p.rhs for p in block if p.op == "~"}
+    pointed_at = {p.lhs for p in block if p.op == "~"} | {p.rhs for p in block if p.op == "=~"}
+    return tuple(n for n in model.observed(level) if n in predictors - pointed_at)
+
+
+def saturated_model(model: StructuralModel) -> StructuralModel:
+    """Free means, variances and covariances of all observed variables at each level."""
+    return _reference(model, is_saturated=True)
+
+
+def independence_model(model: StructuralModel) -> StructuralModel:
+    """Free means and variances; the only covariances are those among exogenous predictors."""
+    return _reference(model, is_saturated=False)
+
+
+def _reference(model: StructuralModel, is_saturated: bool) -> StructuralModel:
+    rows: list[Parameter] = []
+    for group in range(len(model.groups)):
+        for level in LEVELS:
+            rows += _level(model, level, group, is_saturated)
+    names: list[str] = []
+    for i, row in enumerate(rows):
+        if row.origin == "exogenous" or row.value == 0.0:
+            continue
+        rows[i] = replace(row, free=len(names))
+        names.append(f"{row.name} [{row.level}, {row.group + 1}]")
+    return replace(
+        model,
+        parameters=tuple(rows),
+        free_names=tuple(names),
+        defined=(),
+        latent_within=(),
+        latent_between=(),
+    )
+
+
+def _level(model: StructuralModel, level: Level, group: int, is_saturated: bool) -> list[Parameter]:
+    names = model.observed(level)
+    fixed = set(model.fixed_exogenous)
+    kept = set(exogenous_predictors(model, level))
+    out = []
+    for name in names:
+        own = Parameter(level, group, name, "~~", name, origin="default")
+        mean = Parameter(level, group, name, "~1", "", origin="default")
+        if level == "within" and name in model.both:
+            mean = replace(mean, value=0.0)
+        if name in fixed:
+            own, mean = replace(own, origin="exogenous"), replace(mean, origin="exogenous")
+        out += [own, mean]
+    for a, b in combinations(names, 2):
+        if {a, b} <= fixed:
+            out.append(Parameter(level, group, a, "~~", b, origin="exogenous"))
+        elif is_saturated or {a, b} <= kept:
+            out.append(Parameter(level, group, a, "~~", b, origin="default"))
+    return out
