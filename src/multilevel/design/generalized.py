@@ -150,7 +150,12 @@ def build_generalized(model: Model, data: Any, request: GeneralizedRequest) -> G
         )
         for argument, other in formulas.items()
     }  # fmt: skip
-    parts = tuple(_part(d, spec, mean, others) for d, spec in enumerate(family.parts))
+    drop = family.option("mean_intercept") == "no"
+    parts = tuple(
+        _part(spec, mean if d == 0 else _design_of(spec, mean, others), mean.n, drop and d == 0)
+        for d, spec in enumerate(family.parts)
+    )
+    _check_thresholds(parts)
     blocks, block_parts = _blocks(family, mean, others)
     return GeneralizedDesign(
         family, response, mean, parts, blocks, block_parts,
@@ -244,19 +249,34 @@ def _check_formulas(family: Family, formulas: Mapping[str, Model]) -> None:
             )
 
 
-def _part(d: int, spec: PartSpec, mean: Design, others: Mapping[str, Design]) -> PartDesign:
-    """The fixed effects of one part."""
-    n = mean.n
-    design = mean if d == 0 or spec.argument == "formula" else others.get(spec.argument)
+def _design_of(spec: PartSpec, mean: Design, others: Mapping[str, Design]) -> Design | None:
+    """The design that a part after the first takes its columns from."""
+    return mean if spec.argument == "formula" else others.get(spec.argument)
+
+
+def _part(spec: PartSpec, design: Design | None, n: int, drop: bool) -> PartDesign:
+    """The fixed effects of one part; ``drop`` leaves the intercept out."""
     if design is None:
         ones = np.ones((n, 1), order="F")
         return PartDesign(spec, None, (0,), ones, (_INTERCEPT,), None)
-    drop = spec.intercept == "none"
     columns = tuple(j for j, name in enumerate(design.names) if not (drop and name == _INTERCEPT))
-    X = design.X if len(columns) == design.X.shape[1] else np.asfortranarray(
-        design.X[:, list(columns)])  # fmt: skip
+    X = design.X
+    if len(columns) < X.shape[1]:
+        X = np.asfortranarray(X[:, list(columns)])
     names = tuple(design.names[j] for j in columns)
     return PartDesign(spec, design, columns, X, names, design.offset)
+
+
+def _check_thresholds(parts: Sequence[PartDesign]) -> None:
+    """Refuse predictors that stand in the mean and in every threshold: they say the same twice."""
+    free = [set(part.names) for part in parts[1:] if part.spec.argument == "thresholds"]
+    both = sorted(set(parts[0].names).intersection(*free)) if free else []
+    if both:
+        raise DesignError(
+            "A predictor of the thresholds must not be a predictor of the mean too.",
+            f"{', '.join(both)} in both",
+            "keep it in thresholds= only: it then has one slope for each threshold",
+        )
 
 
 def _blocks(
@@ -266,7 +286,7 @@ def _blocks(
     found: dict[frozenset[str], tuple[RandomBlock, tuple[int, ...]]] = {}
     sources: dict[int, tuple[list[int], Design]] = {}
     for d, spec in enumerate(family.parts):
-        design = mean if d == 0 or spec.argument == "formula" else others.get(spec.argument)
+        design = mean if d == 0 else _design_of(spec, mean, others)
         if design is not None and design.blocks:
             sources.setdefault(id(design), ([], design))[0].append(d)
     for parts, design in sources.values():

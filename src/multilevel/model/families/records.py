@@ -35,15 +35,12 @@ class PartSpec:
         ``"formula"`` if the model's formula itself, fixed and random, applies to this part too
         (categories of a nominal response); or ``""`` if it always holds an intercept only. The
         first part always takes the model's formula.
-    intercept : ``"free"``, or ``"none"`` where other parts hold the constant (the mean part of
-        ordinal families, whose thresholds do): then the intercept column is left out.
     """
 
     name: str
     link: str
     meaning: str
     argument: str = ""
-    intercept: str = "free"
 
 
 @dataclass(frozen=True)
@@ -63,7 +60,8 @@ class Family:
         Student t, lognormal...).
     level_one_variance : variance of the latent residual on the link scale (``pi^2/3`` logit, 1
         probit, ``pi^2/6`` cloglog), or None where there is none.
-    options : fixed choices beside the link, e.g. ``(("truncated", "yes"),)``.
+    options : fixed choices beside the link, e.g. ``(("truncated", "yes"),)``;
+        ``("mean_intercept", "no")`` where other parts hold the constant (ordinal families).
     """
 
     name: str

@@ -1,0 +1,1 @@
+"""Generalized multilevel models at the public door."""

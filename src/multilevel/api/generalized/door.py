@@ -1,0 +1,159 @@
+"""The door to generalized models: formula, table and outcome in, a fitted model out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multilevel.api.generalized.result import GeneralizedMultilevelFit
+from multilevel.design.build import RankDeficient
+from multilevel.design.generalized import Column, GeneralizedRequest, build_generalized
+from multilevel.design.response import ResponseRequest
+from multilevel.errors import ModelError
+from multilevel.estimate.generalized.accuracy import check_accuracy, fit_generalized
+from multilevel.estimate.generalized.prepare import prepare_generalized
+from multilevel.model.families.categories import Thresholds
+from multilevel.model.families.request import FamilyRequest, request_family
+from multilevel.model.formula.parse import parse_formula
+from multilevel.model.specification import Model
+from multilevel.report.facts import labels_of
+from multilevel.tables.table import as_table
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class OutcomeOptions:
+    """The arguments of ``fit`` that say what the outcome is and how the integral is computed.
+
+    Attributes
+    ----------
+    family, link : names, see ``fit``.
+    trials, event, categories, exposure, frequency_weights : about the response.
+    dispersion, zero, hurdle, thresholds : right-hand sides of parts with their own formula.
+    truncated : whether counts of zero cannot occur.
+    n_quad, accuracy, penalty : about estimation.
+    """
+
+    family: str = "gaussian"
+    link: str | None = None
+    trials: Column | None = None
+    event: Any = None
+    categories: Sequence[Any] = ()
+    exposure: str | None = None
+    frequency_weights: Column | None = None
+    dispersion: str | None = None
+    zero: str | None = None
+    hurdle: str | None = None
+    thresholds: str | None = None
+    truncated: bool = False
+    n_quad: int | tuple[int, ...] | None = None
+    accuracy: str = "report"
+    penalty: str | Sequence[str] | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the Gaussian engine can answer: nothing but the family was said."""
+        default = OutcomeOptions(self.family, self.link)
+        known = str(self.family).lower() in ("gaussian", "normal")
+        return known and self.link in (None, "identity") and self == default
+
+
+def fit_outcome(
+    formula: str,
+    data: Any,
+    options: OutcomeOptions,
+    *,
+    weights: Column | None,
+    rank_deficient: RankDeficient,
+    advice: bool,
+    allow: Sequence[str],
+    progress: Callable[[int, float], None] | None = None,
+) -> GeneralizedMultilevelFit:
+    """Fit a generalized multilevel model; arguments as in ``fit``."""
+    clock = [time.perf_counter()]
+    accuracy = check_accuracy(options.accuracy)
+    if options.zero is not None and options.hurdle is not None:
+        raise ModelError(
+            "Zeros come from one of two models.",
+            "zero= and hurdle= together",
+            "write zero= for zero inflation or hurdle= for a hurdle",
+        )
+    kind = "inflated" if options.zero is not None else "hurdle" if options.hurdle else ""
+    free: Thresholds | None = "free" if options.thresholds is not None else None
+    family = request_family(
+        options.family, options.link, truncated=options.truncated, zero=kind, thresholds=free
+    )
+    model = _model(formula, options, family)
+    formulas = _formulas(model, options)
+    clock.append(time.perf_counter())
+    table = as_table(data)
+    request = GeneralizedRequest(
+        family_of=family.family,
+        response=ResponseRequest(family.response, options.event, tuple(options.categories)),
+        trials=options.trials,
+        weights=weights,
+        frequency_weights=options.frequency_weights,
+        formulas=formulas,
+        rank_deficient=rank_deficient,
+        allow=allow,
+    )
+    design = build_generalized(model, table, request)
+    clock.append(time.perf_counter())
+    prepared = prepare_generalized(design)
+    solved = fit_generalized(
+        prepared,
+        n_quad=options.n_quad,
+        accuracy=accuracy,
+        penalty=options.penalty,
+        progress=progress,
+    )
+    clock.append(time.perf_counter())
+    stages = ("formula", "design", "estimation")
+    seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(stages)}
+    solved = replace(solved, seconds=seconds)
+    return GeneralizedMultilevelFit(
+        prepared, solved, labels=labels_of(table), shows_advice=advice, allow=tuple(allow)
+    )
+
+
+def _model(formula: str, options: OutcomeOptions, family: FamilyRequest) -> Model:
+    """The parsed formula, the exposure added as an offset."""
+    text = formula
+    if options.exposure is not None:
+        link = family.family(()).link
+        if link != "log":
+            raise ModelError(
+                "An exposure belongs to a log link: rates per unit of exposure.",
+                f"exposure={options.exposure!r} with the {link} link",
+                "use offset(...) in the formula, or a count family",
+            )
+        text = f"{formula} + offset(log({options.exposure}))"
+    return replace(parse_formula(text, "ml"), family=family.name)
+
+
+def _formulas(model: Model, options: OutcomeOptions) -> Mapping[str, Model]:
+    """The models of parts that have their own right-hand side."""
+    asked = {
+        "dispersion": options.dispersion,
+        "zero": options.zero if options.zero is not None else options.hurdle,
+        "thresholds": options.thresholds,
+    }
+    found: dict[str, Model] = {}
+    for name, text in asked.items():
+        if text is None:
+            continue
+        if not isinstance(text, str) or text.count("~") > 1:
+            raise ModelError(
+                f"{name}= is the right-hand side of a formula.",
+                repr(text),
+                f'write {name}="~ x"',
+            )
+        right = text.split("~", 1)[-1]
+        found[name] = parse_formula(f"{model.response} ~ {right}", "ml")
+    return found

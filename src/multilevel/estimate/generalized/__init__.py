@@ -1,0 +1,1 @@
+"""Estimation of generalized multilevel models."""

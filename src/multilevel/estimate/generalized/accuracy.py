@@ -1,0 +1,214 @@
+"""How many quadrature points: enough that more would not matter, and the evidence for it.
+
+The marginal likelihood of a generalized model is an integral that is only approximated. Laplace's
+approximation can be far off where clusters hold little information (few binary responses), so every
+fit carries an estimate of its error, and ``accuracy="auto"`` raises the number of points until
+neither the criterion nor the largest variance moves. Default points follow Pinheiro & Bates 1995
+and common practice: 7 for one random effect per cluster, 5 per dimension for two, Laplace beyond.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multilevel.errors import EstimationError
+from multilevel.estimate.generalized.prepare import GeneralizedPrepared
+from multilevel.estimate.generalized.records import GeneralizedFit
+from multilevel.estimate.generalized.solve import solve_generalized
+from multilevel.likelihood.generalized.choose import make_objective
+from multilevel.likelihood.generalized.objective import ErrorEstimate
+from multilevel.likelihood.generalized.problem import GeneralizedProblem
+
+Array = NDArray[np.float64]
+Accuracy = Literal["report", "auto", "none"]
+ACCURACIES: tuple[str, ...] = get_args(Accuracy)
+
+LADDER = {1: (7, 15, 25, 51, 101), 2: (5, 9, 15, 25), 3: (3, 5, 9)}
+CRITERION_CHANGE = 0.01  # in -2 log-likelihood: invisible in any test
+VARIANCE_CHANGE = 1e-3  # of the largest variance, as a share of itself
+NOTABLE = 0.5  # error in -2 log-likelihood from which the sentence warns
+
+
+def check_accuracy(accuracy: str) -> Accuracy:
+    """Return a known name, or say which are known."""
+    for name in get_args(Accuracy):
+        if accuracy == name:
+            return name  # type: ignore[no-any-return]
+    raise EstimationError(
+        f"accuracy must be one of {', '.join(map(repr, ACCURACIES))}.",
+        f"accuracy={accuracy!r}",
+        'write accuracy="auto" to raise the number of points until it no longer matters',
+    )
+
+
+def dimensions(problem: GeneralizedProblem) -> int:
+    """Random effects per cluster if there is one grouping factor; 0 if there are more or none."""
+    return problem.blocks[0].columns.shape[1] if len(problem.blocks) == 1 else 0
+
+
+def default_points(problem: GeneralizedProblem) -> int:
+    """Points per dimension where the caller named none."""
+    return {1: 7, 2: 5}.get(dimensions(problem), 1)
+
+
+def fit_generalized(
+    prepared: GeneralizedPrepared,
+    *,
+    n_quad: int | tuple[int, ...] | None = None,
+    accuracy: Accuracy = "report",
+    penalty: str | Sequence[str] | None = None,
+    seed: int = 0,
+    draws: int = 400,
+    progress: Callable[[int, float], None] | None = None,
+) -> GeneralizedFit:
+    """Fit with a given or sufficient number of quadrature points, and say how accurate that is.
+
+    Parameters
+    ----------
+    n_quad : points per dimension; 1 is Laplace; None chooses.
+    accuracy : ``"report"`` estimates the error at the estimates; ``"auto"`` raises the points until
+        it no longer matters; ``"none"`` does neither.
+    penalty : see ``solve_generalized``.
+    seed, draws : of the importance sampling where the error is estimated by it.
+
+    Raises
+    ------
+    EstimationError : points that cannot be used; see ``solve_generalized``.
+    """
+    _check_points(n_quad)
+    problem = prepared.problem
+    if not problem.blocks:
+        fit = solve_generalized(prepared, penalty=penalty, progress=progress)
+        done = replace(
+            fit.approximation, method="none",
+            sentence="There are no random effects: the likelihood is exact.",
+        )  # fmt: skip
+        return replace(fit, approximation=done)
+    points = default_points(problem) if n_quad is None else n_quad
+    fit = solve_generalized(prepared, points=1, penalty=penalty, progress=progress)
+    if points != 1:
+        fit = _again(prepared, fit, points, penalty, progress)
+    if accuracy == "auto" and dimensions(problem):
+        return _climb(prepared, fit, points, penalty, progress)
+    if accuracy == "none":
+        sentence = f"{_how(fit)}. The error of this approximation was not estimated."
+        return replace(fit, approximation=replace(fit.approximation, sentence=sentence))
+    return with_error(prepared, fit, points, np.random.default_rng(seed), draws)
+
+
+def _check_points(n_quad: int | tuple[int, ...] | None) -> None:
+    wanted = () if n_quad is None else (n_quad,) if isinstance(n_quad, int) else tuple(n_quad)
+    for k in wanted:
+        if not isinstance(k, int) or isinstance(k, bool) or not 1 <= k <= 201:
+            raise EstimationError(
+                "n_quad must be a whole number from 1 (Laplace) to 201.",
+                f"n_quad={n_quad!r}",
+                "write n_quad=7",
+            )
+
+
+def _again(
+    prepared: GeneralizedPrepared,
+    fit: GeneralizedFit,
+    points: int | tuple[int, ...],
+    penalty: str | Sequence[str] | None,
+    progress: Callable[[int, float], None] | None,
+) -> GeneralizedFit:
+    """The same model with other points, from the estimates of a fit."""
+    began = time.perf_counter()
+    start = fit.psi.copy()
+    for block, s in zip(prepared.problem.blocks, prepared.problem.theta_slices, strict=True):
+        theta = start[s]
+        if np.all(theta == 0.0):  # a zero would hide its own gradient
+            size = float(np.sqrt(np.mean(block.columns**2))) or 1.0
+            theta[np.any(np.diagonal(block.structure.basis, axis1=1, axis2=2) != 0.0, axis=1)] = (
+                0.1 / size
+            )
+        start[s] = theta
+    new = solve_generalized(
+        prepared, points=points, penalty=penalty, psi_start=start, modes_start=fit.modes,
+        progress=progress, check=False,
+    )  # fmt: skip
+    before = fit.seconds.get("estimation", 0.0)
+    return replace(new, seconds={"estimation": before + time.perf_counter() - began})
+
+
+def _largest_variance(fit: GeneralizedFit) -> float:
+    """Largest variance of any random effect."""
+    return max(float(np.diag(G).max()) for G in fit.random_covariance)
+
+
+def _how(fit: GeneralizedFit) -> str:
+    """The approximation in words."""
+    how = fit.approximation
+    if how.method == "Laplace":
+        return "Laplace approximation"
+    if len(set(how.points)) == 1:
+        return f"Adaptive quadrature with {how.points[0]} points per random effect"
+    return f"Adaptive quadrature with {' x '.join(map(str, how.points))} points"
+
+
+def _climb(
+    prepared: GeneralizedPrepared,
+    fit: GeneralizedFit,
+    points: int | tuple[int, ...],
+    penalty: str | Sequence[str] | None,
+    progress: Callable[[int, float], None] | None,
+) -> GeneralizedFit:
+    """More and more points until neither criterion nor largest variance moves."""
+    have = points if isinstance(points, int) else max(points)
+    ladder = [k for k in LADDER.get(dimensions(prepared.problem), ()) if k > have]
+    steps: list[str] = []
+    error: ErrorEstimate | None = None
+    share = float("nan")
+    for k in ladder:
+        new = _again(prepared, fit, k, penalty, progress)
+        moved = fit.criterion - new.criterion
+        old_variance, variance = _largest_variance(fit), _largest_variance(new)
+        share = abs(variance - old_variance) / max(variance, 1e-12)
+        steps.append(
+            f"{k} points: -2 log-likelihood moved by {-moved:+.4f}, the largest variance by "
+            f"{100.0 * share:.2g}%."
+        )
+        fit = new
+        error = ErrorEstimate(moved, 0.0, "more points", steps[-1])
+        if abs(moved) < CRITERION_CHANGE and share < VARIANCE_CHANGE:
+            sentence = f"{_how(fit)}: more points no longer matter."
+            return replace(fit, approximation=replace(
+                fit.approximation, error=error, largest_variance_error=share,
+                steps=tuple(steps), sentence=sentence))  # fmt: skip
+    sentence = (
+        f"{_how(fit)}: this is the largest number of points tried, and the results still move. "
+        + (steps[-1] if steps else "No larger number of points is available for this design.")
+    )
+    return replace(fit, approximation=replace(
+        fit.approximation, error=error, largest_variance_error=share, steps=tuple(steps),
+        sentence=sentence))  # fmt: skip
+
+
+def with_error(
+    prepared: GeneralizedPrepared,
+    fit: GeneralizedFit,
+    points: int | tuple[int, ...],
+    rng: np.random.Generator,
+    draws: int,
+) -> GeneralizedFit:
+    """The fit with an estimate of the error of its criterion."""
+    objective = make_objective(prepared.problem, points)
+    objective.set_modes(fit.modes)
+    objective.value(fit.psi)
+    error = objective.error_estimate(rng, draws)
+    sentence = f"{_how(fit)}. {error.sentence}"
+    if abs(error.criterion) - 2.0 * error.std_error > NOTABLE:
+        sentence += (
+            ' Errors of this size can change a test: refit with accuracy="auto"'
+            if dimensions(prepared.problem)
+            else " Errors of this size can change a test: read variances with care"
+        ) + "."
+    return replace(fit, approximation=replace(fit.approximation, error=error, sentence=sentence))
