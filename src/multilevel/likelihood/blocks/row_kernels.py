@@ -1,0 +1,360 @@
+"""Compiled kernels that go through the rows of a generalized model with any random effects.
+
+A row touches Q random effects: ``index[i]`` (Q,) are their places among the N unknowns, ``Z[r, i]``
+(Q,) their coefficients in random part r, already times ``Lambda``. Matrices over the unknowns are
+flat arrays; ``at[i]`` (Q (Q + 1) / 2,) says where the entries (a, b), b <= a, of the row's clique
+stand in them (row by row of the lower triangle). So the same kernels serve every storage.
+
+A cached kernel does not see changes in other files, so all that is inlined stands here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Index = NDArray[np.int32]
+Places = NDArray[np.int64]
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+KERNEL_VERSION = 1  # raise when a helper changes: cached callers are not recompiled otherwise
+
+
+def _compiled(kernel: Kernel) -> Kernel:
+    return cast(Kernel, njit(cache=True, error_model="numpy", nogil=True)(kernel))
+
+
+@_compiled
+def add_predictor(Z: Array, index: Index, u: Array, eta: Array) -> None:
+    """``eta[r, i] += z~_ir u``: Z (R, n, Q), index (n, Q), u (N,), eta (R, n)."""
+    R, n, Q = Z.shape
+    for r in range(R):
+        for i in range(n):
+            s = 0.0
+            for a in range(Q):
+                s += Z[r, i, a] * u[index[i, a]]
+            eta[r, i] += s
+
+
+@_compiled
+def add_transposed(Z: Array, index: Index, first: Array, out: Array) -> None:
+    """``out += Z~' first``: first (R, n), out (N,)."""
+    R, n, Q = Z.shape
+    for r in range(R):
+        for i in range(n):
+            f = first[r, i]
+            for a in range(Q):
+                out[index[i, a]] += f * Z[r, i, a]
+
+
+@_compiled
+def add_weighted_gram(Z: Array, W: Array, at: Places, store: Array) -> None:
+    """``store += Z~' W Z~`` on the cliques of the rows: W (R, R, n) symmetric."""
+    R, n, Q = Z.shape
+    if R == 1:
+        for i in range(n):
+            k = 0
+            w = W[0, 0, i]
+            for a in range(Q):
+                v = w * Z[0, i, a]
+                for b in range(a + 1):
+                    store[at[i, k]] += v * Z[0, i, b]
+                    k += 1
+        return
+    left = np.empty(R)
+    for i in range(n):
+        k = 0
+        for a in range(Q):
+            for s in range(R):
+                left[s] = 0.0
+                for r in range(R):
+                    left[s] += Z[r, i, a] * W[r, s, i]
+            for b in range(a + 1):
+                v = 0.0
+                for s in range(R):
+                    v += left[s] * Z[s, i, b]
+                store[at[i, k]] += v
+                k += 1
+
+
+@_compiled
+def leverages(
+    Z: Array,
+    W: Array,
+    at: Places,
+    inverse: Array,
+    raw: Array,
+    part: Index,
+    starts: Index,
+    group: Index,
+    leverage: Array,
+    moved: Array,
+) -> None:
+    """``leverage = z~ H^-1 z~'`` (R, R, n) by row and ``moved += z' (W z~ H^-1)`` by group.
+
+    ``inverse``: flat entries of ``H^-1`` at ``at``; ``raw`` (n, Q): coefficients before
+    ``Lambda``, column a in part ``part[a]``; ``starts`` (T + 1,): first column of each block;
+    ``moved`` (G, Q, Q), filled within the diagonal blocks; ``group`` (n,) in 0..G-1.
+    """
+    R, n, Q = Z.shape
+    if R == 1 and Q == 2 and starts.size == 3:
+        _leverages_of_two(Z, W, at, inverse, raw, group, leverage, moved)
+        return
+    C = np.empty((Q, Q))
+    f = np.empty((R, Q))
+    v = np.empty((R, Q))
+    for i in range(n):
+        k = 0
+        for a in range(Q):
+            for b in range(a + 1):
+                C[a, b] = inverse[at[i, k]]
+                C[b, a] = C[a, b]
+                k += 1
+        for r in range(R):
+            for b in range(Q):
+                s = 0.0
+                for a in range(Q):
+                    s += Z[r, i, a] * C[a, b]
+                f[r, b] = s
+        for r in range(R):
+            for s in range(R):
+                t = 0.0
+                for b in range(Q):
+                    t += f[r, b] * Z[s, i, b]
+                leverage[r, s, i] = t
+        for r in range(R):
+            for b in range(Q):
+                t = 0.0
+                for s in range(R):
+                    t += W[r, s, i] * f[s, b]
+                v[r, b] = t
+        g = group[i]
+        for t in range(starts.size - 1):
+            for a in range(starts[t], starts[t + 1]):
+                for b in range(starts[t], starts[t + 1]):
+                    moved[g, a, b] += raw[i, a] * v[part[a], b]
+
+
+@_compiled
+def _leverages_of_two(
+    Z: Array,
+    W: Array,
+    at: Places,
+    inverse: Array,
+    raw: Array,
+    group: Index,
+    leverage: Array,
+    moved: Array,
+) -> None:
+    """The same for two random intercepts or slopes of two factors in one part."""
+    for i in range(Z.shape[1]):
+        x, y = Z[0, i, 0], Z[0, i, 1]
+        c = inverse[at[i, 1]]
+        f = x * inverse[at[i, 0]] + y * c
+        e = x * c + y * inverse[at[i, 2]]
+        leverage[0, 0, i] = x * f + y * e
+        w = W[0, 0, i]
+        moved[group[i], 0, 0] += raw[i, 0] * w * f
+        moved[group[i], 1, 1] += raw[i, 1] * w * e
+
+
+@_compiled
+def factor_scores(
+    raw: Array,
+    index: Index,
+    part: Index,
+    starts: Index,
+    group: Index,
+    rho: Array,
+    u: Array,
+    first: Array,
+    s: Array,
+    out: Array,
+) -> None:
+    """``out += sum_i z_i'(rho_i u + l'_i s)`` within blocks, by group.
+
+    ``rho, first`` (R, n); ``u, s`` (N,); ``out`` (G, Q, Q).
+    """
+    for i in range(raw.shape[0]):
+        g = group[i]
+        for t in range(starts.size - 1):
+            for a in range(starts[t], starts[t + 1]):
+                left = raw[i, a] * rho[part[a], i]
+                right = raw[i, a] * first[part[a], i]
+                for b in range(starts[t], starts[t + 1]):
+                    j = index[i, b]
+                    out[g, a, b] += left * u[j] + right * s[j]
+
+
+@_compiled
+def eliminate_leaves(
+    own: Array,
+    indptr: Places,
+    column: Index,
+    panel: Array,
+    inverse: Array,
+    scaled: Array,
+    core: Array,
+) -> float:
+    """Eliminate block-diagonal leaves: ``core -= sum_g b_g D_g^-1 b_g'``; returns ``log|D|``.
+
+    ``own`` (J, q, q) with the lower triangles of ``D_g``; ``inverse`` the same shape, overwritten
+    by ``D_g^-1``; leaf g touches the core columns ``column[indptr[g]:indptr[g+1]]`` (ascending)
+    with ``panel`` (nnz, q); ``scaled`` (nnz, q) is overwritten by ``b_g D_g^-1``; ``core``
+    (N2, N2), entries [row, column] with row >= column. NaN where a ``D_g`` is not positive
+    definite.
+    """
+    J, q = own.shape[0], own.shape[1]
+    total = 0.0
+    L = np.empty((q, q))
+    for g in range(J):
+        logdet = _invert_small(own[g], inverse[g], L)
+        if not np.isfinite(logdet):
+            return np.nan
+        total += logdet
+        start, stop = indptr[g], indptr[g + 1]
+        if q == 1:
+            d = inverse[g, 0, 0]
+            for a in range(start, stop):
+                v = d * panel[a, 0]
+                scaled[a, 0] = v
+                into = core[column[a]]
+                for b in range(start, a + 1):
+                    into[column[b]] -= v * panel[b, 0]
+            continue
+        for a in range(start, stop):
+            for i in range(q):
+                s = 0.0
+                for k in range(q):
+                    s += panel[a, k] * inverse[g, k, i]
+                scaled[a, i] = s
+            for b in range(start, a + 1):
+                s = 0.0
+                for i in range(q):
+                    s += scaled[a, i] * panel[b, i]
+                core[column[a], column[b]] -= s
+    return total
+
+
+@_compiled
+def _invert_small(A: Array, out: Array, L: Array) -> float:
+    """``out = A^-1`` from the lower triangle by Cholesky; returns ``log|A|`` or NaN."""
+    q = A.shape[0]
+    if q == 1:
+        if not A[0, 0] > 0.0:
+            return np.nan
+        out[0, 0] = 1.0 / A[0, 0]
+        return float(np.log(A[0, 0]))
+    logdet = 0.0
+    for j in range(q):
+        d = A[j, j]
+        for k in range(j):
+            d -= L[j, k] * L[j, k]
+        if not d > 0.0:
+            return np.nan
+        logdet += np.log(d)
+        L[j, j] = np.sqrt(d)
+        for i in range(j + 1, q):
+            s = A[i, j]
+            for k in range(j):
+                s -= L[i, k] * L[j, k]
+            L[i, j] = s / L[j, j]
+    for c in range(q):
+        for i in range(q):
+            s = 1.0 if i == c else 0.0
+            for k in range(i):
+                s -= L[i, k] * out[k, c]
+            out[i, c] = s / L[i, i]
+        for i in range(q - 1, -1, -1):
+            s = out[i, c]
+            for k in range(i + 1, q):
+                s -= L[k, i] * out[k, c]
+            out[i, c] = s / L[i, i]
+    return logdet
+
+
+@_compiled
+def leaf_inverses(
+    indptr: Places,
+    column: Index,
+    scaled: Array,
+    core: Array,
+    inverse: Array,
+    own: Array,
+    cross: Array,
+) -> None:
+    """Entries of the whole inverse at the leaves, from ``S^-1`` of the core.
+
+    ``(H^-1)_cg = -S^-1 b_g D_g^-1`` on the panel (``cross``, nnz x q) and
+    ``(H^-1)_gg = D_g^-1 + D_g^-1 b_g' S^-1 b_g D_g^-1`` (``own``, J x q x q). ``core``: ``S^-1``,
+    entries [row, column] with row >= column; ``scaled`` as left by ``eliminate_leaves``.
+    """
+    J, q = inverse.shape[0], inverse.shape[1]
+    for g in range(J):
+        start, stop = indptr[g], indptr[g + 1]
+        for a in range(start, stop):
+            for i in range(q):
+                cross[a, i] = 0.0
+        for a in range(start, stop):
+            line = core[column[a]]
+            if q == 1:
+                mine = scaled[a, 0]
+                s = line[column[a]] * mine
+                for b in range(start, a):
+                    z = line[column[b]]
+                    s += z * scaled[b, 0]
+                    cross[b, 0] -= z * mine
+                cross[a, 0] -= s
+                continue
+            for b in range(start, a + 1):
+                z = line[column[b]]
+                for i in range(q):
+                    cross[a, i] -= z * scaled[b, i]
+                    if b < a:
+                        cross[b, i] -= z * scaled[a, i]
+        for i in range(q):
+            for k in range(q):
+                s = inverse[g, i, k]
+                for a in range(start, stop):
+                    s -= scaled[a, i] * cross[a, k]
+                own[g, i, k] = s
+
+
+@_compiled
+def leaf_forward(indptr: Places, column: Index, scaled: Array, leaf: Array, core: Array) -> None:
+    """``core -= b_g D_g^-1 leaf_g`` for right-hand sides ``leaf`` (J, q, k), ``core`` (N2, k)."""
+    J, q, k = leaf.shape
+    for g in range(J):
+        for a in range(indptr[g], indptr[g + 1]):
+            for i in range(q):
+                v = scaled[a, i]
+                for c in range(k):
+                    core[column[a], c] -= v * leaf[g, i, c]
+
+
+@_compiled
+def leaf_backward(
+    inverse: Array, indptr: Places, column: Index, scaled: Array, leaf: Array, core: Array
+) -> None:
+    """``leaf_g <- D_g^-1 leaf_g - D_g^-1 b_g' core`` for ``leaf`` (J, q, k), ``core`` (N2, k)."""
+    J, q, k = leaf.shape
+    held = np.empty(q)
+    for g in range(J):
+        for c in range(k):
+            for i in range(q):
+                s = 0.0
+                for j in range(q):
+                    s += inverse[g, i, j] * leaf[g, j, c]
+                held[i] = s
+            for i in range(q):
+                leaf[g, i, c] = held[i]
+        for a in range(indptr[g], indptr[g + 1]):
+            for i in range(q):
+                v = scaled[a, i]
+                for c in range(k):
+                    leaf[g, i, c] -= v * core[column[a], c]
