@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records
 from multilevel.api.holder import FitHolder
+from multilevel.api.progress import Telling, teller
 from multilevel.errors import InferenceError
 from multilevel.estimate.posterior import random_effects as estimate_random_effects
+from multilevel.infer.bootstrap import BootstrapKind
+from multilevel.infer.bootstrap_intervals import IntervalKind
 from multilevel.interpret.design_effect import DesignEffect, design_effects
 from multilevel.interpret.effect_intervals import EffectInterval, effect_intervals
+from multilevel.interpret.explained_intervals import ExplainedInterval, explained_intervals
 from multilevel.interpret.explained_variance import (
     Explained,
     empty_model,
@@ -26,6 +31,10 @@ from multilevel.interpret.variance_function import VarianceAt, variance_function
 from multilevel.interpret.variance_share import Evidence
 from multilevel.interpret.within_between import LevelEffect, within_between
 
+if TYPE_CHECKING:
+    from multilevel.estimate.prepare import Prepared
+    from multilevel.estimate.records import Fit
+
 
 def sentence_frame(records: Sequence[Any], kind: type) -> pd.DataFrame:
     """Records as a frame without their sentences, which go to ``attrs["sentence"]``."""
@@ -34,6 +43,17 @@ def sentence_frame(records: Sequence[Any], kind: type) -> pd.DataFrame:
         out = out.drop(columns="sentence")
         out.attrs["sentence"] = " ".join(record.sentence for record in records)
     return out
+
+
+def _refuse_stray(options: Mapping[str, object]) -> None:
+    """Options of intervals without intervals."""
+    given = [key for key, value in options.items() if value is not None]
+    if given:
+        raise InferenceError(
+            f"{', '.join(given)} cannot be used without intervals.",
+            "an option that would be ignored",
+            'add intervals="bootstrap", or leave it out',
+        )
 
 
 class EffectMethods(FitHolder):
@@ -152,7 +172,18 @@ class EffectMethods(FitHolder):
         return out
 
     def r2(
-        self, compared_with: FitHolder | str | None = None, *, name: str | None = None
+        self,
+        compared_with: FitHolder | str | None = None,
+        *,
+        name: str | None = None,
+        intervals: Literal["bootstrap"] | None = None,
+        conf_level: float | None = None,
+        n_boot: int | None = None,
+        seed: int | None = None,
+        kind: BootstrapKind | None = None,
+        interval: IntervalKind | None = None,
+        workers: int | None = None,
+        progress: Telling = None,
     ) -> pd.DataFrame:
         """Explained variance by every measure in use, each labelled.
 
@@ -161,6 +192,11 @@ class EffectMethods(FitHolder):
         compared_with : another fit to the same rows, or ``"empty"`` (random intercepts only, no
             predictors, fitted here): adds the reduction of each variance and Snijders-Bosker R2.
         name : the comparison model in words.
+        intervals : ``"bootstrap"`` adds ``std_error, conf_low, conf_high`` from refits; the
+            comparison model is refitted to the same draws.
+        conf_level, n_boot, seed, kind, interval, workers, progress : of these intervals, as in
+            ``confint``; 95%, 500 replicates, seed 0, ``"parametric"`` (or ``"residual"``,
+            ``"cluster"``), ``"percentile"`` (or ``"basic"``, ``"bias-corrected"``).
 
         Returns
         -------
@@ -168,11 +204,12 @@ class EffectMethods(FitHolder):
         correlation of outcome and fixed prediction), ``nakagawa`` (marginal, conditional),
         ``rights_sterba`` (parts of the total and of each level: fixed effects f, random slopes
         v, random intercepts m), ``reduction`` (per variance; may be negative),
-        ``snijders_bosker``.
+        ``snijders_bosker``. With intervals ``attrs["sentence"]`` counts the refits by status.
 
         Raises
         ------
-        InferenceError : a comparison model with other rows, outcome or method.
+        InferenceError : a comparison model with other rows, outcome or method; an option of
+            intervals without intervals.
 
         Examples
         --------
@@ -182,21 +219,56 @@ class EffectMethods(FitHolder):
         >>> found[found["measure"] == "reduction"][["group", "estimate"]].round(3).values.tolist()
         [['school', 0.446], ['Residual', 0.054]]
         """
-        records = list(explained_variance(self.design, self.fit))
+        options = {
+            "conf_level": conf_level, "n_boot": n_boot, "seed": seed, "kind": kind,
+            "interval": interval, "workers": workers, "progress": progress,
+        }  # fmt: skip
+        other, label = self._comparison(compared_with, name)
+        if intervals is None:
+            _refuse_stray(options)
+            records = list(explained_variance(self.design, self.fit))
+            if other is not None:
+                records += reductions(self.design, self.fit, other[0].design, other[1], label)
+            return frame_of_records(records, Explained)
+        if intervals != "bootstrap":
+            raise InferenceError(
+                "Intervals of explained variance are by bootstrap.",
+                f"intervals={intervals!r}",
+                'write intervals="bootstrap"',
+            )
+        found = explained_intervals(
+            self._prepared,
+            self.fit,
+            500 if n_boot is None else n_boot,
+            np.random.SeedSequence(seed or 0),
+            other=other,
+            name=label,
+            conf_level=0.95 if conf_level is None else conf_level,
+            kind=kind or "parametric",
+            interval=interval or "percentile",
+            workers=1 if workers is None else workers,
+            progress=teller(progress, "bootstrap"),
+        )
+        out = frame_of_records(found.rows, ExplainedInterval)
+        out.attrs["sentence"] = found.sentence
+        return out
+
+    def _comparison(
+        self, compared_with: FitHolder | str | None, name: str | None
+    ) -> tuple[tuple[Prepared, Fit] | None, str]:
+        """The comparison model and its name in words."""
+        if compared_with is None:
+            return None, ""
         if isinstance(compared_with, FitHolder):
             label = name or f"the model {compared_with.design.model.formula}"
-            other = compared_with.design, compared_with.fit
-            records += reductions(self.design, self.fit, *other, label)
-        elif compared_with == "empty":
-            label = name or "the empty model"
-            records += reductions(self.design, self.fit, *empty_model(self._prepared), label)
-        elif compared_with is not None:
-            raise InferenceError(
-                "A comparison model must be a fitted model, or the word 'empty'.",
-                repr(compared_with),
-                'write compared_with="empty" or compared_with=other_fit',
-            )
-        return frame_of_records(records, Explained)
+            return (compared_with._prepared, compared_with.fit), label
+        if compared_with == "empty":
+            return empty_model(self._prepared), name or "the empty model"
+        raise InferenceError(
+            "A comparison model must be a fitted model, or the word 'empty'.",
+            repr(compared_with),
+            'write compared_with="empty" or compared_with=other_fit',
+        )
 
     def within_between(
         self,

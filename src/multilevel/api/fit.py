@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
+from multilevel.api.generalized.options import OutcomeOptions
 from multilevel.api.result import MultilevelFit, require_certified
 from multilevel.design.blocks import check_allowed
 from multilevel.design.build import RankDeficient, build_design
-from multilevel.errors import DataWarning
+from multilevel.errors import DataWarning, ModelError
 from multilevel.estimate.choose import EngineName
 from multilevel.estimate.fit import solve
 from multilevel.estimate.prepare import prepare
@@ -24,19 +25,82 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from multilevel.api.generalized.result import GeneralizedMultilevelFit
+    from multilevel.design.generalized import Column
+    from multilevel.estimate.generalized.accuracy import Accuracy
 
+
+@overload
 def fit(
     formula: str,
     data: Any,
     *,
-    method: Method = "reml",
+    family: Literal["gaussian", "normal"] = ...,
+    method: Method | None = None,
     weights: str | Sequence[float] | NDArray[np.float64] | None = None,
     engine: EngineName | None = None,
     rank_deficient: RankDeficient = "drop",
     advice: bool = True,
     allow: Sequence[str] = (),
-) -> MultilevelFit:
-    """Fit a general (conditionally normal) multilevel model.
+) -> MultilevelFit: ...
+
+
+@overload
+def fit(
+    formula: str,
+    data: Any,
+    *,
+    family: str = ...,
+    method: Method | None = None,
+    weights: str | Sequence[float] | NDArray[np.float64] | None = None,
+    engine: EngineName | None = None,
+    rank_deficient: RankDeficient = "drop",
+    advice: bool = True,
+    allow: Sequence[str] = (),
+    link: str | None = None,
+    trials: Column | None = None,
+    event: Any = None,
+    categories: Sequence[Any] = (),
+    exposure: str | None = None,
+    frequency_weights: Column | None = None,
+    dispersion: str | None = None,
+    zero: str | None = None,
+    hurdle: str | None = None,
+    thresholds: str | None = None,
+    truncated: bool = False,
+    n_quad: int | tuple[int, ...] | None = None,
+    accuracy: Accuracy = "report",
+    penalty: str | Sequence[str] | None = None,
+) -> GeneralizedMultilevelFit: ...
+
+
+def fit(
+    formula: str,
+    data: Any,
+    *,
+    family: str = "gaussian",
+    method: Method | None = None,
+    weights: str | Sequence[float] | NDArray[np.float64] | None = None,
+    engine: EngineName | None = None,
+    rank_deficient: RankDeficient = "drop",
+    advice: bool = True,
+    allow: Sequence[str] = (),
+    link: str | None = None,
+    trials: Column | None = None,
+    event: Any = None,
+    categories: Sequence[Any] = (),
+    exposure: str | None = None,
+    frequency_weights: Column | None = None,
+    dispersion: str | None = None,
+    zero: str | None = None,
+    hurdle: str | None = None,
+    thresholds: str | None = None,
+    truncated: bool = False,
+    n_quad: int | tuple[int, ...] | None = None,
+    accuracy: Accuracy = "report",
+    penalty: str | Sequence[str] | None = None,
+) -> MultilevelFit | GeneralizedMultilevelFit:
+    """Fit a multilevel model: general (conditionally normal), or generalized by ``family=``.
 
     Parameters
     ----------
@@ -45,10 +109,15 @@ def fit(
     data : a pandas or Polars data frame, a PyArrow table, a dict of columns, or a ``Table`` from
         ``multilevel.read`` (its variable labels are shown in the summary). Rows that miss a
         variable of the model are left out and counted.
-    method : ``"reml"`` (default) or ``"ml"``. Models with different fixed effects may be compared
-        by their likelihood under ``"ml"`` only.
+    family : what kind of outcome: ``"gaussian"`` (default); ``"binomial"``; ``"poisson"``,
+        ``"negative_binomial"`` and other counts; ``"gamma"``, ``"beta"``, ``"tweedie"``, ``"t"``
+        and other numbers; ``"cumulative"`` (ordered) and ``"nominal"`` categories. An unknown name
+        lists them all.
+    method : ``"reml"`` (default for Gaussian models) or ``"ml"`` (the only one for all others).
+        Models with different fixed effects may be compared by their likelihood under ``"ml"`` only.
     weights : precision weights: a column name or one positive number per row of the table. The
-        residual variance of a row is ``residual_variance / weight``. Not sampling weights.
+        residual variance of a row is ``residual_variance / weight``; for binomial proportions they
+        are numbers of trials. Not sampling weights.
     engine : name of the algorithm; None chooses the cheapest by size and nesting.
     rank_deficient : ``"drop"`` leaves out fixed-effect columns that repeat others, with a
         warning; ``"refuse"`` raises an error.
@@ -57,10 +126,25 @@ def fit(
         ``"random_slope_of_cluster_predictor"`` lets the variance of a group depend on one of its
         variables; ``"not_certified"`` returns estimates that are not shown to be the optimum,
         with a warning.
+    link : link of the mean (``"logit"``, ``"probit"``, ``"cloglog"``, ``"log"``...); None for the
+        family's own.
+    trials : numbers of trials where the response counts successes (or is a proportion).
+    event : the category that counts as success (binary responses); None for the last.
+    categories : order of the response's categories, lowest or reference first.
+    exposure : column of exposures (counts per unit of time, persons at risk...).
+    frequency_weights : how many equal rows each row stands for.
+    dispersion, zero, hurdle, thresholds : right-hand sides (``"~ x"``) for the dispersion, the
+        probability of extra zeros (zero inflation or hurdle) and non-proportional thresholds.
+    truncated : whether counts of zero cannot occur.
+    n_quad : quadrature points per random effect; 1 is Laplace; None takes 7 for one random effect
+        per cluster, 5 for two, Laplace otherwise.
+    accuracy : ``"report"`` estimates the error of the approximation; ``"auto"`` raises the points
+        until they no longer matter; ``"none"``.
+    penalty : ``"slopes"`` and / or ``"variances"``: weakly informative penalties; None for none.
 
     Returns
     -------
-    MultilevelFit : prints as a summary.
+    MultilevelFit, or GeneralizedMultilevelFit for other families : prints as a summary.
 
     Raises
     ------
@@ -83,8 +167,17 @@ def fit(
     >>> result.fixed_effects.round(2).to_dict()
     {'(Intercept)': 12.66, 'ses': 2.39}
     """
+    options = OutcomeOptions(
+        family, link, trials, event, categories, exposure, frequency_weights, dispersion, zero,
+        hurdle, thresholds, truncated, n_quad, accuracy, penalty,
+    )  # fmt: skip
+    if not options.is_plain or formula.lstrip().startswith("interval("):
+        return _generalized(
+            formula, data, options, method=method, weights=weights, engine=engine,
+            rank_deficient=rank_deficient, advice=advice, allow=allow,
+        )  # fmt: skip
     clock = [time.perf_counter()]
-    model = parse_formula(formula, check_method(method))
+    model = parse_formula(formula, check_method("reml" if method is None else method))
     clock.append(time.perf_counter())
     table = as_table(data)
     design = build_design(model, table, weights=weights, rank_deficient=rank_deficient, allow=allow)
@@ -96,15 +189,57 @@ def fit(
     stages = ("formula", "design", "cross-products", "estimation")
     seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(stages)}
     solved = replace(solved, seconds=seconds)
-    if design.dropped_columns:
-        warnings.warn(
-            f"{len(design.dropped_columns)} fixed-effect column(s) left out because they repeat "
-            "others: " + "; ".join(design.dropped_columns.values()),
-            DataWarning,
-            stacklevel=2,
-        )
+    _warn_dropped(design.dropped_columns)
     allowed = check_allowed(allow)
     require_certified(solved, allowed, stacklevel=3)
     return MultilevelFit(
         prepared, solved, labels=labels_of(table), shows_advice=advice, allow=allowed
     )
+
+
+def _warn_dropped(dropped: Mapping[str, str]) -> None:
+    """Warn, from the public door, of fixed-effect columns that were left out."""
+    if dropped:
+        warnings.warn(
+            f"{len(dropped)} fixed-effect column(s) left out because they repeat "
+            "others: " + "; ".join(dropped.values()),
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+def _generalized(
+    formula: str,
+    data: Any,
+    options: OutcomeOptions,
+    *,
+    method: str | None,
+    weights: Column | None,
+    engine: str | None,
+    rank_deficient: RankDeficient,
+    advice: bool,
+    allow: Sequence[str],
+) -> GeneralizedMultilevelFit:
+    """Hand a generalized model to its own door, which is imported when first needed."""
+    from multilevel.api.generalized.door import fit_outcome
+
+    if method is not None and check_method(method) != "ml":
+        raise ModelError(
+            "REML exists for conditionally normal outcomes only.",
+            f"method={method!r} with family={options.family!r}",
+            'leave method= out, or write method="ml"',
+        )
+    if engine is not None:
+        raise ModelError(
+            "engine= chooses among the engines of Gaussian models.",
+            f"engine={engine!r} with family={options.family!r}",
+            "leave engine= out; n_quad= chooses the approximation",
+        )
+    allowed = check_allowed(allow)
+    found = fit_outcome(
+        formula, data, options,
+        weights=weights, rank_deficient=rank_deficient, advice=advice, allow=allowed,
+    )  # fmt: skip
+    _warn_dropped(found.design.mean.dropped_columns)
+    require_certified(found.fit, allowed, stacklevel=4)
+    return found

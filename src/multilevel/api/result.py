@@ -49,13 +49,14 @@ from multilevel.report.summary import sections, title
 from multilevel.simulate.response import SimulationKind, simulate_responses
 
 if TYPE_CHECKING:
+    from multilevel.estimate.generalized.records import GeneralizedFit
     from multilevel.estimate.records import Certificate, Fit
     from multilevel.interpret.advice.record import Advice
 
 Array = NDArray[np.float64]
 
 
-def require_certified(fit: Fit, allow: Sequence[str], stacklevel: int) -> None:
+def require_certified(fit: Fit | GeneralizedFit, allow: Sequence[str], stacklevel: int) -> None:
     """Refuse, at the public door, a fit that is not shown to be at its optimum.
 
     Raises

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.api.generalized.options import OutcomeOptions
 from multilevel.api.generalized.result import GeneralizedMultilevelFit
 from multilevel.design.build import RankDeficient
 from multilevel.design.generalized import Column, GeneralizedRequest, build_generalized
@@ -25,43 +26,6 @@ from multilevel.report.facts import labels_of
 from multilevel.tables.table import as_table
 
 Array = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class OutcomeOptions:
-    """The arguments of ``fit`` that say what the outcome is and how the integral is computed.
-
-    Attributes
-    ----------
-    family, link : names, see ``fit``.
-    trials, event, categories, exposure, frequency_weights : about the response.
-    dispersion, zero, hurdle, thresholds : right-hand sides of parts with their own formula.
-    truncated : whether counts of zero cannot occur.
-    n_quad, accuracy, penalty : about estimation.
-    """
-
-    family: str = "gaussian"
-    link: str | None = None
-    trials: Column | None = None
-    event: Any = None
-    categories: Sequence[Any] = ()
-    exposure: str | None = None
-    frequency_weights: Column | None = None
-    dispersion: str | None = None
-    zero: str | None = None
-    hurdle: str | None = None
-    thresholds: str | None = None
-    truncated: bool = False
-    n_quad: int | tuple[int, ...] | None = None
-    accuracy: str = "report"
-    penalty: str | Sequence[str] | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether the Gaussian engine can answer: nothing but the family was said."""
-        default = OutcomeOptions(self.family, self.link)
-        known = str(self.family).lower() in ("gaussian", "normal")
-        return known and self.link in (None, "identity") and self == default
 
 
 def fit_outcome(
