@@ -1,0 +1,207 @@
+"""How well a structural model fits: chi-square, CFI, TLI, RMSEA and SRMR by level.
+
+* chi-square: difference of -2 log-likelihood to the saturated model; scaled (MLR): divided by
+  ``c = (tr1 - tr0) / df`` with ``tr = tr(H^-1 J)`` of each model (Yuan & Bentler 2000, Sociol.
+  Methodol. 30:165, in the form of Asparouhov & Muthen 2005, as Mplus and lavaan).
+* CFI (Bentler 1990), TLI (Tucker & Lewis 1973), RMSEA (Steiger & Lind 1980) with its interval from
+  the noncentral chi-square (Browne & Cudeck 1993); N is the number of rows, as in Mplus and lavaan.
+* robust CFI, TLI and RMSEA: Brosseau-Liard, Savalei & Li 2012; Brosseau-Liard & Savalei 2014.
+* SRMR of a level: root mean square of the residual covariances in units of the saturated model's
+  standard deviations (Hu & Bentler 1999), for each level by itself as in Mplus.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from multilevel.estimate.structural import StructuralFit, StructuralProblem
+from multilevel.infer.distributions import chi_square_tail
+from multilevel.infer.structural import correction_trace
+from multilevel.model.structural.records import LEVELS, Level
+
+Array = NDArray[np.float64]
+_NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class ChiSquare:
+    """A likelihood-ratio test against the saturated model.
+
+    ``scaling`` is the MLR factor c (NaN where it does not exist), ``scaled = statistic / c``.
+    """
+
+    statistic: float
+    df: int
+    p_value: float
+    scaling: float
+    scaled: float
+    p_value_scaled: float
+
+
+@dataclass(frozen=True)
+class FitMeasures:
+    """Fit of one model.
+
+    Attributes
+    ----------
+    minus2_loglik, n_parameters, aic, bic : of the model; ``minus2_loglik_saturated`` of h1.
+    model, baseline : tests of the model and of the independence model.
+    cfi, tli, rmsea, rmsea_low, rmsea_high : from the likelihood ratio; 90% interval.
+    cfi_robust, tli_robust, rmsea_robust : corrected for non-normality and clustering.
+    srmr_within, srmr_between : by level, averaged over groups; NaN where a level is empty.
+    sentence : the verdict in words.
+    """
+
+    minus2_loglik: float
+    minus2_loglik_saturated: float
+    n_parameters: int
+    aic: float
+    bic: float
+    model: ChiSquare
+    baseline: ChiSquare
+    cfi: float
+    tli: float
+    rmsea: float
+    rmsea_low: float
+    rmsea_high: float
+    cfi_robust: float
+    tli_robust: float
+    rmsea_robust: float
+    srmr_within: float
+    srmr_between: float
+    sentence: str
+
+
+def fit_measures(
+    problem: StructuralProblem,
+    fit: StructuralFit,
+    saturated: StructuralFit,
+    independence: StructuralFit,
+) -> FitMeasures:
+    """All measures of fit (see the module).
+
+    Raises
+    ------
+    InferenceError : an information matrix without an inverse.
+    """
+    trace = correction_trace(problem, saturated)
+    model = _test(problem, fit, saturated, trace)
+    baseline = _test(problem, independence, saturated, trace)
+    n, groups = fit.n_rows, len(fit.model.groups)
+    low, high = _rmsea_bounds(model, n, groups)
+    srmr = {level: _srmr(problem, fit, saturated, level) for level in LEVELS}
+    scales = (model.scaling, baseline.scaling)
+    return FitMeasures(
+        minus2_loglik=fit.criterion,
+        minus2_loglik_saturated=saturated.criterion,
+        n_parameters=fit.n_parameters,
+        aic=fit.aic,
+        bic=fit.bic,
+        model=model,
+        baseline=baseline,
+        cfi=_cfi(model, baseline, 1.0, 1.0),
+        tli=_tli(model, baseline, 1.0, 1.0),
+        rmsea=_rmsea(model, 1.0, n, groups),
+        rmsea_low=low,
+        rmsea_high=high,
+        cfi_robust=_cfi(model, baseline, *scales),
+        tli_robust=_tli(model, baseline, *scales),
+        rmsea_robust=_rmsea(model, model.scaling, n, groups),
+        srmr_within=srmr["within"],
+        srmr_between=srmr["between"],
+        sentence=_sentence(model),
+    )
+
+
+def _test(
+    problem: StructuralProblem, fit: StructuralFit, saturated: StructuralFit, trace: float
+) -> ChiSquare:
+    # both are optima of nested models: a negative difference is rounding
+    statistic = max(fit.criterion - saturated.criterion, 0.0)
+    df = saturated.n_parameters - fit.n_parameters
+    if df <= 0:
+        return ChiSquare(0.0 if df == 0 else statistic, df, _NAN, _NAN, _NAN, _NAN)
+    p_value = float(chi_square_tail(statistic, df))
+    scaling = (trace - correction_trace(problem, fit)) / df
+    if scaling <= 0.0:
+        return ChiSquare(statistic, df, p_value, _NAN, _NAN, _NAN)
+    scaled = statistic / scaling
+    return ChiSquare(statistic, df, p_value, scaling, scaled, float(chi_square_tail(scaled, df)))
+
+
+def _cfi(model: ChiSquare, baseline: ChiSquare, c: float, c_base: float) -> float:
+    if model.df == 0:
+        return 1.0
+    excess = max(model.statistic - c * model.df, 0.0)
+    worst = max(baseline.statistic - c_base * baseline.df, excess)
+    return 1.0 - excess / worst if worst > 0.0 else 1.0 if worst == 0.0 else _NAN
+
+
+def _tli(model: ChiSquare, baseline: ChiSquare, c: float, c_base: float) -> float:
+    if model.df == 0:
+        return 1.0
+    if baseline.df <= 0:
+        return _NAN
+    part = (model.statistic - c * model.df) / model.df
+    whole = (baseline.statistic - c_base * baseline.df) / baseline.df
+    return 1.0 - part / whole if whole != 0.0 else _NAN
+
+
+def _rmsea(model: ChiSquare, c: float, n: int, groups: int) -> float:
+    if model.df == 0:
+        return 0.0
+    if not np.isfinite(c):
+        return _NAN
+    return float(np.sqrt(max(model.statistic - c * model.df, 0.0) / (model.df * n) * groups))
+
+
+def _rmsea_bounds(model: ChiSquare, n: int, groups: int) -> tuple[float, float]:
+    """90% interval: noncentralities at which the statistic is the 95th and the 5th percentile."""
+    if model.df <= 0:
+        return 0.0, 0.0
+
+    def bound(level: float) -> float:
+        if float(special.chdtr(model.df, model.statistic)) < level:
+            return 0.0
+        excess = float(special.chndtrinc(model.statistic, model.df, level))
+        return float(np.sqrt(excess / (model.df * n) * groups))
+
+    return bound(0.95), bound(0.05)
+
+
+def _srmr(
+    problem: StructuralProblem, fit: StructuralFit, saturated: StructuralFit, level: Level
+) -> float:
+    one, two = problem.objective(fit.model), problem.objective(saturated.model)
+    total, weight = 0.0, 0.0
+    for g, data in enumerate(problem.statistics):
+        implied = one.implied(fit.theta, g)[level].cov
+        observed = two.implied(saturated.theta, g)[level].cov
+        variances = np.diag(observed)
+        if not len(variances):
+            return _NAN
+        size = np.sqrt(np.where(variances > 0.0, variances, np.nan))
+        residual = (observed - implied) / np.outer(size, size)
+        lower = residual[np.tril_indices(len(size))]
+        n = data.n_rows if level == "within" else data.n_clusters
+        total += n * float(np.sqrt(np.mean(lower**2)))
+        weight += n
+    return total / weight
+
+
+def _sentence(model: ChiSquare) -> str:
+    if model.df == 0:
+        return (
+            "The model is saturated: it reproduces all means and covariances, so that its fit "
+            "cannot be tested."
+        )
+    worse = model.p_value < 0.05
+    return (
+        f"The model fits {'significantly worse than' if worse else 'as well as'} the saturated "
+        f"model: chi-square({model.df}) = {model.statistic:.2f}, "
+        f"p {'< .001' if model.p_value < 0.001 else f'= {model.p_value:.3f}'}."
+    )
