@@ -1,0 +1,55 @@
+"""One door to the engines of generalized models: which approximation handles which design."""
+
+from __future__ import annotations
+
+from multilevel.errors import LikelihoodError
+from multilevel.likelihood.generalized.crossed import CrossedLaplace
+from multilevel.likelihood.generalized.nested import NestedLaplace
+from multilevel.likelihood.generalized.objective import GeneralizedObjective
+from multilevel.likelihood.generalized.problem import GeneralizedProblem
+from multilevel.likelihood.generalized.quadrature import NestedQuadrature
+from multilevel.likelihood.generalized.single_level import SingleLevel
+
+
+def make_objective(
+    problem: GeneralizedProblem, points: int | tuple[int, ...] | None = None
+) -> GeneralizedObjective:
+    """Build the objective of a problem.
+
+    Parameters
+    ----------
+    problem : the frozen arrays.
+    points : quadrature points per dimension, one number or one per block; None or 1: Laplace.
+
+    Raises
+    ------
+    LikelihoodError : points that are no positive whole numbers, or a design that no engine
+        handles with this approximation; the message names what is possible.
+    """
+    wanted = _points(problem, points)
+    if not problem.blocks:
+        return SingleLevel(problem)
+    if len(problem.blocks) == 1:
+        if wanted == (1,):
+            return NestedLaplace(problem)
+        return NestedQuadrature(problem, wanted[0])
+    if all(k == 1 for k in wanted):
+        return CrossedLaplace(problem)
+    raise LikelihoodError(
+        "Adaptive quadrature needs one grouping factor.",
+        f"{len(problem.blocks)} grouping factors with {wanted} points",
+        "use one grouping factor",
+    )
+
+
+def _points(problem: GeneralizedProblem, points: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    """Points per block."""
+    T = len(problem.blocks)
+    given = (1,) * T if points is None else (points,) * T if isinstance(points, int) else points
+    if len(given) != T or any(k < 1 for k in given):
+        raise LikelihoodError(
+            "Quadrature points must be positive, one number or one for each grouping factor.",
+            f"{points!r} for {T} grouping factors",
+            "give one number, for example 7",
+        )
+    return given
