@@ -175,39 +175,45 @@ def bootstrap_models(
     seeds = seed.spawn(n_boot)
     found: list[Replicate | None] = [None] * n_boot
     use_batch = (n_boot >= BATCHED_FROM if batched is None else batched) and refits.can_batch
-    told = progress or _silent
+    count = _Count(n_boot, progress)
     if use_batch:
-        _in_batches(refits, seeds, found, told)
+        _in_batches(refits, seeds, found, count)
     left = [k for k in range(n_boot) if found[k] is None]
-    done = n_boot - len(left)
     if workers > 1 and not use_batch:
         for k, replicate in in_processes(refits, left, [seeds[k] for k in left], workers):
-            found[k], done = replicate, done + 1
-            told(done, n_boot)
+            found[k] = replicate
+            count.add(1)
     else:
         for k in left:
-            found[k], done = refits.one(seeds[k]), done + 1
-            told(done, n_boot)
+            found[k] = refits.one(seeds[k])
+            count.add(1)
     return _collect(problems[0], checked, [r for r in found if r is not None])
 
 
-def _silent(done: int, total: int) -> None:
-    """No progress is told."""
+class _Count:
+    """Replicates that are done, told to whoever listens."""
+
+    def __init__(self, total: int, listener: Progress | None) -> None:
+        self.done, self.total, self.listener = 0, total, listener
+
+    def add(self, n: int) -> None:
+        """Count ``n`` more."""
+        self.done += n
+        if self.listener is not None and n:
+            self.listener(self.done, self.total)
 
 
 def _in_batches(
     refits: Refits,
     seeds: Sequence[np.random.SeedSequence],
     found: list[Replicate | None],
-    progress: Progress,
+    count: _Count,
 ) -> None:
     """Fill in the replicates that the compiled loop can fit."""
-    done = 0
     for at in range(0, len(seeds), refits.batch_size):
         part = seeds[at : at + refits.batch_size]
         found[at : at + len(part)] = refits.many(part)
-        done += sum(r is not None for r in found[at : at + len(part)])
-        progress(done, len(seeds))
+        count.add(sum(r is not None for r in found[at : at + len(part)]))
 
 
 def _collect(prepared: Prepared, kind: BootstrapKind, found: Sequence[Replicate]) -> Bootstrap:

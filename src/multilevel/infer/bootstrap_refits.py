@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from multilevel.errors import DesignError, EstimationError, LikelihoodError
+from multilevel.design.records import RowReport
+from multilevel.errors import DesignError, EstimationError, InferenceError, LikelihoodError
 from multilevel.estimate.fit import solve
 from multilevel.estimate.posterior import evaluated, random_effects
 from multilevel.estimate.prepare import Prepared, prepare, with_response
@@ -93,8 +94,16 @@ class Refits:
 
         Raises
         ------
-        InferenceError : rows that cannot be drawn in this way (``RowSource.of``).
+        InferenceError : rows that cannot be drawn in this way (``RowSource.of``),
+            a residual structure.
         """
+        for problem in problems:
+            if problem.design.residual is not None:
+                raise InferenceError(
+                    "Bootstraps are for independent residuals of one variance, up to weights.",
+                    "a model with a residual structure",
+                    'use confint(method="wald")',
+                )
         first, fit = problems[0], fits[0]
         source: StatisticSource | ModelSource | ResidualSource | RowSource
         if kind in ("cluster", "pigeonhole"):
@@ -209,12 +218,26 @@ def lean(refits: Refits) -> Refits:
     Recipes and labels of levels are left out, and the rows too where sufficient statistics are
     drawn.
     """
+    kept = slice(0, 0) if isinstance(refits.source, StatisticSource) else slice(None)
     designs = [
         replace(
             p.design,
+            y=p.design.y[kept],
+            X=p.design.X[kept],
+            offset=None if p.design.offset is None else p.design.offset[kept],
+            weights=None if p.design.weights is None else p.design.weights[kept],
+            rows=RowReport(p.design.rows.n_table, p.design.rows.kept[kept]),
             recipe=None,
             dropped_columns={},
-            blocks=tuple(replace(b, levels=np.arange(b.n_levels)) for b in p.design.blocks),
+            blocks=tuple(
+                replace(
+                    b,
+                    levels=np.arange(b.n_levels),
+                    codes=b.codes[kept],
+                    columns=b.columns[kept],
+                )
+                for b in p.design.blocks
+            ),
         )
         for p in refits.problems
     ]

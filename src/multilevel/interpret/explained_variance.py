@@ -31,6 +31,7 @@ from multilevel.model.covariance.structures import factor_map
 if TYPE_CHECKING:
     from multilevel.design.records import Design
     from multilevel.estimate.records import Fit
+    from multilevel.infer.bootstrap_refits import Estimates
 
 Array = NDArray[np.float64]
 WORDS = {
@@ -71,10 +72,10 @@ def explained_variance(design: Design, fit: Fit) -> tuple[Explained, ...]:
     weight 1. Rights & Sterba's symbols for two levels: ``f1`` is ``f`` of ``rows``, ``f2`` is
     ``f`` of the factor, ``v`` that of ``rows`` and ``m`` that of the factor.
     """
-    return (*overall(design, fit), *_rights_sterba(variance_parts(design, fit)))
+    return (*overall(design, fit), *rights_sterba(variance_parts(design, fit)))
 
 
-def overall(design: Design, fit: Fit) -> tuple[Explained, Explained, Explained]:
+def overall(design: Design, fit: Fit | Estimates) -> tuple[Explained, Explained, Explained]:
     """Total, marginal and conditional R2: one pass over the rows, no split by level."""
     prediction = fixed_part(design.X, fit.beta, design.offset)
     moments = column_moments(design)
@@ -114,8 +115,13 @@ def _nakagawa(f: float, random: float, sigma2: float) -> tuple[Explained, Explai
     )  # fmt: skip
 
 
-def _rights_sterba(parts: VarianceParts) -> list[Explained]:
-    """Shares of the total, then of each level, for parts that exist."""
+def rights_sterba(parts: VarianceParts, *, every: bool = False) -> list[Explained]:
+    """Shares of the total, then of each level.
+
+    Parameters
+    ----------
+    every : also the shares of random slopes that are zero (by default only what exists).
+    """
     out: list[Explained] = []
     piles = [("total", parts.total), *((level, parts.at(level)) for level in parts.levels)]
     for pile, size in piles:
@@ -124,7 +130,7 @@ def _rights_sterba(parts: VarianceParts) -> list[Explained]:
                 continue
             for k, source in enumerate(SOURCES):
                 value = float(parts.values[s, k])
-                if not _exists(parts, s, k):
+                if not _exists(parts, s, k, every):
                     continue
                 where = "within clusters" if level == ROWS else f"between levels of {level}"
                 of = "the total variance" if pile == "total" else f"the variance {where}"
@@ -137,22 +143,22 @@ def _rights_sterba(parts: VarianceParts) -> list[Explained]:
     return out
 
 
-def _exists(parts: VarianceParts, s: int, k: int) -> bool:
+def _exists(parts: VarianceParts, s: int, k: int, every: bool) -> bool:
     """Residuals exist within clusters, intercepts between them; f always; v where it is there."""
     is_rows = parts.levels[s] == ROWS
     if SOURCES[k] == "residual":
         return is_rows
     if SOURCES[k] == "m":
         return not is_rows
-    return SOURCES[k] == "f" or float(parts.values[s, k]) > 0.0
+    return SOURCES[k] == "f" or every or float(parts.values[s, k]) > 0.0
 
 
-def empty_model(prepared: Prepared) -> tuple[Design, Fit]:
+def empty_model(prepared: Prepared) -> tuple[Prepared, Fit]:
     """Fit the empty-means, random-intercepts model to the same rows, weights and method.
 
     Returns
     -------
-    design, fit : of ``y ~ 1 + (1 | each factor)``.
+    problem, fit : of ``y ~ 1 + (1 | each factor)``.
     """
     old = prepared.design
     ones = np.ones((old.n, 1), order="F")
@@ -169,7 +175,7 @@ def empty_model(prepared: Prepared) -> tuple[Design, Fit]:
         old, model=model, X=ones, names=(INTERCEPT,), blocks=blocks, offset=None, dropped_columns={}
     )
     problem = prepare(design, method=prepared.method)
-    return design, solve(problem)
+    return problem, solve(problem)
 
 
 def reductions(
@@ -193,6 +199,13 @@ def reductions(
     InferenceError : other rows, another response or another method.
     """
     _check_comparable(design, fit, other_design, other)
+    return reduction_records(design, fit, other_design, other, name)
+
+
+def reduction_records(
+    design: Design, fit: Fit | Estimates, other_design: Design, other: Fit | Estimates, name: str
+) -> tuple[Explained, ...]:
+    """``reductions`` of two models that are known to be comparable."""
     fewer = _variances(other_design, other)
     out: list[Explained] = []
     for (group, term), value in _variances(design, fit).items():
@@ -231,7 +244,7 @@ def _reduction_words(
     )
 
 
-def _variances(design: Design, fit: Fit) -> dict[tuple[str, str], float]:
+def _variances(design: Design, fit: Fit | Estimates) -> dict[tuple[str, str], float]:
     found = {
         (block.group, term): float(G[a, a])
         for block, G in zip(design.blocks, fit.random_covariance, strict=True)
@@ -241,7 +254,7 @@ def _variances(design: Design, fit: Fit) -> dict[tuple[str, str], float]:
 
 
 def _snijders_bosker(
-    design: Design, fit: Fit, other_design: Design, other: Fit, name: str
+    design: Design, fit: Fit | Estimates, other_design: Design, other: Fit | Estimates, name: str
 ) -> list[Explained]:
     """``1 - (tau2 + sigma2 / k) / (same of the comparison model)`` for k = 1 and k = n."""
     counts = np.bincount(design.blocks[0].codes, minlength=design.blocks[0].n_levels)

@@ -25,8 +25,11 @@ from numpy.typing import NDArray
 from multilevel.interpret.level_parts import ROWS, finer_than, level_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from multilevel.design.records import Design
     from multilevel.estimate.records import Fit
+    from multilevel.infer.bootstrap_refits import Estimates
 
 Array = NDArray[np.float64]
 SOURCES = ("f", "v", "m", "residual")
@@ -55,30 +58,103 @@ class VarianceParts:
         return float(self.values[self.levels.index(level)].sum())
 
 
-def variance_parts(design: Design, fit: Fit) -> VarianceParts:
+@dataclass(frozen=True)
+class RandomForms:
+    """Random parts of one block as linear functions of its covariance G.
+
+    Attributes
+    ----------
+    means : (q,) means of the columns; ``m = means' G means``.
+    slopes : (T + 1, q, q); ``v`` at level s is ``tr(G slopes[s])``.
+    """
+
+    means: Array
+    slopes: Array
+
+
+@dataclass(frozen=True)
+class PartForms:
+    """Variance parts of a design as a function of the estimates, for many estimates in turn.
+
+    The plain twin, for one fit, is ``variance_parts``.
+
+    Attributes
+    ----------
+    levels : as in ``VarianceParts``.
+    fixed : (T + 1, p + 1, p + 1); ``f`` at level s is ``[beta; 1]' fixed[s] [beta; 1]``.
+    random : per block.
+    """
+
+    levels: tuple[str, ...]
+    fixed: Array
+    random: tuple[RandomForms, ...]
+
+    def at(self, fit: Fit | Estimates) -> VarianceParts:
+        """The parts at these estimates."""
+        c = np.append(fit.beta, 1.0)
+        values = np.zeros((len(self.levels), 4))
+        values[:, 0] = np.einsum("a,sab,b->s", c, self.fixed, c)
+        _add_random(values, self.random, fit)
+        return VarianceParts(self.levels, values)
+
+
+def _add_random(values: Array, forms: Sequence[RandomForms], fit: Fit | Estimates) -> None:
+    """Fill in v, m and the residual."""
+    for t, (form, G) in enumerate(zip(forms, fit.random_covariance, strict=True)):
+        values[t, 2] = float(form.means @ G @ form.means)
+        values[:, 1] += np.einsum("ab,sba->s", G, form.slopes)
+    values[-1, 3] = fit.sigma2
+
+
+def _random_forms(design: Design) -> tuple[RandomForms, ...]:
+    T = len(design.blocks)
+    nested = finer_than(design)
+    out = []
+    for t, block in enumerate(design.blocks):
+        means = block.columns.mean(axis=0)
+        deviations = block.columns - means
+        split = [level_parts(design, block.columns[:, a]) for a in range(block.columns.shape[1])]
+        slopes = np.zeros((T + 1, len(means), len(means)))
+        for s in range(T + 1):
+            part = np.column_stack([column[s] for column in split])
+            # Where a slope varies over one factor and its predictor over a crossed one, the
+            # product averages out over both: it varies between rows.
+            place = s if s == T or nested[s, t] else t if s == t or nested[t, s] else T
+            slopes[place] += deviations.T @ part / design.n
+        out.append(RandomForms(means, slopes))
+    return tuple(out)
+
+
+def _levels(design: Design) -> tuple[str, ...]:
+    return (*(block.group for block in design.blocks), ROWS)
+
+
+def part_forms(design: Design) -> PartForms:
+    """Split every column once, so that the parts at any estimates are quick."""
+    offset = np.zeros(design.n) if design.offset is None else design.offset
+    columns = np.column_stack([design.X, offset])
+    centred = columns - columns.mean(axis=0)
+    split = [level_parts(design, columns[:, k]) for k in range(columns.shape[1])]
+    fixed = np.stack(
+        [
+            centred.T @ np.column_stack([column[s] for column in split]) / design.n
+            for s in range(len(design.blocks) + 1)
+        ]
+    )
+    return PartForms(_levels(design), fixed, _random_forms(design))
+
+
+def variance_parts(design: Design, fit: Fit | Estimates) -> VarianceParts:
     """Split the model-implied outcome variance over levels and sources.
 
     Fixed parts are variances over the analysed rows (divisor n); an offset counts as fixed part.
     """
-    T = len(design.blocks)
-    values = np.zeros((T + 1, 4))
+    values = np.zeros((len(design.blocks) + 1, 4))
     linear = design.X @ fit.beta if design.X.shape[1] else np.zeros(design.n)
     if design.offset is not None:
         linear = linear + design.offset
     centred = linear - linear.mean()
     for s, part in enumerate(level_parts(design, linear)):
         values[s, 0] = float(centred @ part) / design.n
-    nested = finer_than(design)
-    for t, (block, G) in enumerate(zip(design.blocks, fit.random_covariance, strict=True)):
-        means = block.columns.mean(axis=0)
-        values[t, 2] = float(means @ G @ means)
-        deviations = block.columns - means
-        split = [level_parts(design, block.columns[:, a]) for a in range(block.columns.shape[1])]
-        for s in range(T + 1):
-            part = np.column_stack([column[s] for column in split])
-            # Where a slope varies over one factor and its predictor over a crossed one, the
-            # product averages out over both: it varies between rows.
-            place = s if s == T or nested[s, t] else t if s == t or nested[t, s] else T
-            values[place, 1] += float(np.trace(G @ (deviations.T @ part))) / design.n
-    values[T, 3] = fit.sigma2
-    return VarianceParts((*(block.group for block in design.blocks), ROWS), values)
+    _add_random(values, _random_forms(design), fit)
+    return VarianceParts(_levels(design), values)

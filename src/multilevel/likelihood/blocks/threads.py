@@ -26,9 +26,14 @@ def _controller() -> ThreadpoolController:
 
 
 def idle_cores() -> int:
-    """Cores that are not busy at this moment, at least one."""
+    """Cores that are not busy at this moment, at least one; ``OMP_NUM_THREADS`` is a ceiling."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = cores or 1
+    ceiling = os.environ.get("OMP_NUM_THREADS", "").split(",")[0]
+    if ceiling.isdigit():
+        cores = max(1, min(cores, int(ceiling)))
+    if cores == 1:
+        return 1
     now = Path("/proc/loadavg")
     if now.exists():
         # fourth field: tasks that run now / all tasks; this one is among them. The averages before
