@@ -8,7 +8,8 @@ or that the optimum is near. Sources: Berndt, Hall, Hall & Hausman 1974; Conn, G
 
 from __future__ import annotations
 
-from typing import Protocol, runtime_checkable
+import time
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,14 @@ from multilevel.likelihood.generalized.objective import GeneralizedObjective
 
 Array = NDArray[np.float64]
 
-NEAR = 1e-3  # Newton decrement at which differences are formed
-STALL = 0.3  # share of the last decrement above which cheap curvature counts as stalled
+UPDATE_BELOW = 0.1  # Newton decrement at which cheap curvature is kept and updated
+NEAR = 1e-6  # Newton decrement at which differences are formed
+FRESH = 1e-5  # differences formed at a decrement below this describe the optimum
+DONE = 1e-10
 MIN_CLUSTERS = 3  # clusters per parameter that outer products of scores need
-STEP = 2e-5  # of differences, in scaled parameters
+STEP, FORWARD_STEP = 2e-5, 1e-5  # of differences, in scaled parameters
+CENTRAL_SECONDS = 0.05  # price up to which differences are central
+Stage = Literal["cheap", "updated", "differenced"]
 
 
 @runtime_checkable
@@ -48,13 +53,14 @@ class Surface:
 
     def __init__(self, objective: GeneralizedObjective, T: Array, penalty: Penalty) -> None:
         self.objective, self.T, self.penalty = objective, T, penalty
-        self.phi: Array | None = None
+        self.phi: Array = np.zeros(len(T))
         self.kind = "outer products of scores"
-        self.n_gradients = 0
-        self._last: tuple[Array, Array] | None = None
+        self._seconds = 0.0
+        self._stage: Stage = "cheap"
         self._H: Array | None = None
+        self._last: tuple[Array, Array] | None = None
         self._decrements: list[float] = []
-        self._fresh = False
+        self._formed_at = float("inf")
 
     # -- values and gradients ------------------------------------------------------------------
 
@@ -66,9 +72,7 @@ class Surface:
 
     def gradient(self) -> Array:
         """Its gradient at the point last set."""
-        self.n_gradients += 1
-        phi = self.phi if self.phi is not None else np.zeros(len(self.T))
-        return np.asarray(self.T.T @ self.objective.gradient() + self.penalty.gradient(phi))
+        return np.asarray(self.T.T @ self.objective.gradient() + self.penalty.gradient(self.phi))
 
     def gradient_at(self, phi: Array) -> Array:
         """The gradient somewhere."""
@@ -91,59 +95,75 @@ class Surface:
                 return None
             self.kind = "outer products of scores"
             H = 2.0 * scores.T @ scores
-        phi = self.phi if self.phi is not None else np.zeros(len(self.T))
-        H = self.T.T @ H @ self.T + self.penalty.hessian(phi)
+        H = self.T.T @ H @ self.T + self.penalty.hessian(self.phi)
         return np.asarray((H + H.T) / 2.0)
 
-    def differenced(self, phi: Array) -> Array:
-        """Central differences of the exact gradient; leaves ``phi`` set."""
+    def differenced(self, phi: Array, gradient: Array | None = None) -> Array:
+        """Differences of the exact gradient at ``phi``; leaves ``phi`` set.
+
+        Central where that is cheap, else forward from ``gradient`` (error about 1e-5 of itself).
+        """
         P = len(phi)
+        began = time.perf_counter()
+        g = self.gradient_at(phi) if gradient is None else gradient
         H = np.empty((P, P))
+        central = gradient is None or 2 * P * self._seconds < CENTRAL_SECONDS
         for a in range(P):
-            h = STEP * max(1.0, abs(float(phi[a])))
+            h = (STEP if central else FORWARD_STEP) * max(1.0, abs(float(phi[a])))
             step = np.zeros(P)
             step[a] = h
             up = self.gradient_at(phi + step)
-            H[a] = (up - self.gradient_at(phi - step)) / (2.0 * h)
+            H[a] = (up - self.gradient_at(phi - step)) / (2.0 * h) if central else (up - g) / h
         self.value(phi)
+        self._seconds = (time.perf_counter() - began) / (2 * P + 1 if central else P + 1)
         self.kind = "differenced gradient"
         return (H + H.T) / 2.0
 
     def derivatives(self, phi: Array) -> tuple[Array, Array]:
         """Gradient and the best curvature for its price, at the point last set."""
+        began = time.perf_counter()
         g = self.gradient()
-        if self._H is None:
+        if self._stage == "cheap":
             H = self.cheap()
-            exact = self.kind == "exact"
-            if H is not None and (exact or not self._is_stalled(newton_decrement(g, H))):
-                self._last = phi.copy(), g
-                return g, H
-            self._H, self._fresh = self.differenced(phi), True
-            self._decrements = []
+            self._seconds = max(self._seconds, time.perf_counter() - began)
+            if H is None:
+                return g, self._form(phi, g, float("inf"))
+            if self.kind == "exact":
+                self._formed_at = 0.0
+            elif newton_decrement(g, H) < UPDATE_BELOW:
+                self._stage, self._decrements = "updated", []
+            self._H = H
         else:
             self._update(phi, g)
         self._last = phi.copy(), g
-        if not self._fresh and self._is_slow(newton_decrement(g, self._H)):
-            self._H, self._fresh = self.differenced(phi), True
-            self._decrements = []
-        return g, self._H
+        H = self._H if self._H is not None else np.eye(len(g))
+        if self._stage == "cheap":
+            if self.kind != "exact" and self._is_slow(newton_decrement(g, H), 0.5):
+                return g, self._form(phi, g, float("inf"))
+            return g, H
+        decrement = newton_decrement(g, H)
+        if self._stage == "updated" and (decrement < NEAR or self._is_slow(decrement, 0.3)):
+            return g, self._form(phi, g, decrement)
+        if self._stage == "differenced" and decrement > DONE and self._is_slow(decrement, 0.1):
+            return g, self._form(phi, g, decrement)
+        return g, H
 
-    def _is_stalled(self, decrement: float) -> bool:
-        """Whether cheap curvature has done its work."""
+    def _form(self, phi: Array, g: Array, decrement: float) -> Array:
+        """Difference the gradient here, and go on from there."""
+        self._H = self.differenced(phi, g)
+        self._stage, self._decrements = "differenced", []
+        self._formed_at = newton_decrement(g, self._H)
+        self._last = phi.copy(), g
+        return self._H
+
+    def _is_slow(self, decrement: float, share: float) -> bool:
+        """Whether two steps in a row have left more than a share of the decrement."""
         self._decrements.append(decrement)
-        if decrement < NEAR:
-            return True
         recent = self._decrements[-3:]
-        return len(recent) == 3 and recent[2] > STALL * recent[1] > STALL**2 * recent[0]
-
-    def _is_slow(self, decrement: float) -> bool:
-        """Whether updated differences no longer describe the surface."""
-        self._decrements.append(decrement)
-        recent = self._decrements[-2:]
-        return len(recent) == 2 and recent[1] > 0.1 * recent[0] and decrement > 1e-10
+        return len(recent) == 3 and recent[2] > share * recent[1] and recent[1] > share * recent[0]
 
     def _update(self, phi: Array, g: Array) -> None:
-        """Symmetric rank-one update of the differenced curvature."""
+        """Symmetric rank-one update of the curvature."""
         if self._last is None or self._H is None:
             return
         s, y = phi - self._last[0], g - self._last[1]
@@ -151,22 +171,22 @@ class Surface:
         denominator = float(r @ s)
         if abs(denominator) > 1e-8 * float(np.linalg.norm(r) * np.linalg.norm(s)):
             self._H = self._H + np.outer(r, r) / denominator
-        self._fresh = False
 
     def final(self, phi: Array) -> tuple[Array, Array]:
         """Gradient and curvature, exact or freshly differenced, at the end."""
-        self.value(phi)
+        g = self.gradient_at(phi)
         if isinstance(self.objective, HasHessian):
             exact = self.cheap()
-            return self.gradient(), self.differenced(phi) if exact is None else exact
-        H = self._H if self._fresh and self._H is not None else self.differenced(phi)
-        return self.gradient(), H
+            return g, self.differenced(phi, g) if exact is None else exact
+        if self._H is not None and self._formed_at < FRESH:
+            return g, self._H
+        return g, self._form(phi, g, 0.0)
 
-    def resume(self, phi: Array, gradient: Array, H: Array) -> None:
-        """Go on from a point whose curvature has just been differenced."""
-        self._last, self._H, self._fresh = (phi.copy(), gradient), H, True
+    def resume(self) -> None:
+        """Go on with the curvature that ``final`` gave."""
         self._decrements = []
 
     def forget(self) -> None:
         """Drop the curvature (after a jump)."""
-        self._H, self._last, self._decrements, self._fresh = None, None, [], False
+        self._stage, self._H, self._last = "cheap", None, None
+        self._decrements, self._formed_at = [], float("inf")

@@ -102,7 +102,7 @@ def _descend(
         if path.decrement < TOLERANCE or attempt == 3:
             break
         phi = path.theta
-        surface.resume(phi, path.gradient, path.curvature)
+        surface.resume()
     path.converged = path.decrement < 1e-6
     return path, history, done
 
