@@ -14,10 +14,12 @@ import pandas as pd
 
 from multilevel.design.records import Design
 from multilevel.estimate.records import Fit
-from multilevel.report.equations import Equation, equation_records, index_note
+from multilevel.report.effect_words import table_in_words
+from multilevel.report.equations import equation_records, index_note
 from multilevel.report.layout import Grid, Section, decimals_for, number
 from multilevel.report.methods_paragraph import methods_paragraph
 from multilevel.report.summary import sections, title
+from multilevel.report.symbols import Equation
 
 _MEANS = "Model for the means (fixed effects)"
 _TITLES = {
@@ -91,6 +93,7 @@ def build_document(
     """
     head = title(fit, design)
     parts: list[Part] = []
+    effects = [_table_part(heading, table) for heading, table in (tables or {}).items()]
     for section in sections(fit, design, labels, verbose=True):
         if section.heading == "Advice" and not shows_advice:
             continue
@@ -109,17 +112,23 @@ def build_document(
             # Times differ between runs; a report of one fit should not.
             parts.append(Part(Section("Engine", lines=(fit.plan,))))
         else:
+            if section.heading == "Convergence":
+                # what the model says comes before how it was computed
+                parts += effects
             parts.append(Part(section))
-    for heading, table in (tables or {}).items():
-        note = str(table.attrs.get("sentence", ""))
-        # A sentence per row would make the table too wide for a page.
-        grid = frame_grid(table.drop(columns="sentence", errors="ignore"))
-        parts.append(Part(Section(heading, grid=grid, sentences=(note,) if note else ())))
     if pictures:
         parts.append(Part(Section("Pictures"), pictures=tuple(pictures)))
     paragraph = methods_paragraph(fit, design, coefficients, version)
     parts.append(Part(Section("Methods paragraph", sentences=(paragraph,))))
     return Document(head[0], design.model.formula, tuple(p for p in parts if not p.is_empty))
+
+
+def _table_part(heading: str, table: pd.DataFrame) -> Part:
+    """A further table, its components in words."""
+    note = str(table.attrs.get("sentence", ""))
+    # A sentence per row would make the table too wide for a page.
+    shown = table_in_words(table.drop(columns="sentence", errors="ignore"))
+    return Part(Section(heading, grid=frame_grid(shown), sentences=(note,) if note else ()))
 
 
 def p_text(value: float) -> str:

@@ -1,63 +1,18 @@
-"""The model as equations: level by level for two levels, one composite equation otherwise.
+"""The model as equations: level by level for nested levels, one composite equation otherwise.
 
-Notation: ``p`` is a row (level 1), ``c`` a cluster (level 2); ``beta`` are the cluster's own
-intercept and slopes, ``gamma`` the fixed effects, ``U`` the random effects, ``e`` the residual. The
-first digit of a gamma names its beta, the second its place in that level-2 equation.
+Notation of two levels: ``p`` is a row (level 1), ``c`` a cluster (level 2); ``beta`` are the
+cluster's own intercept and slopes, ``gamma`` the fixed effects, ``U`` the random effects, ``e`` the
+residual. The first digit of a gamma names its beta, the second its place in that level-2 equation.
+Three levels are in ``equations_three``.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from multilevel.design.records import Design
 from multilevel.interpret.advice.columns import INTERCEPT, split
-from multilevel.report.facts import split_interaction
-
-
-@dataclass(frozen=True)
-class Symbol:
-    """One letter, or one variable, of an equation.
-
-    Attributes
-    ----------
-    name : ``"gamma"``, ``"U"``, ``"e"`` or a variable's name.
-    index : subscript, ``"10"``; may be empty.
-    of : the grouping factor or variable in brackets, ``"school"``; may be empty.
-    is_variable : whether the name is a variable of the data.
-    """
-
-    name: str
-    index: str = ""
-    of: str = ""
-    is_variable: bool = False
-
-    @property
-    def text(self) -> str:
-        """Plain text, ``gamma_10`` or ``U_0[school]``."""
-        return (
-            self.name + (f"_{self.index}" if self.index else "") + (f"[{self.of}]" * bool(self.of))
-        )
-
-
-Term = tuple[Symbol, ...]
-
-
-@dataclass(frozen=True)
-class Equation:
-    """``left`` equals the sum of ``right``; each term is a product of symbols.
-
-    ``label`` says which level, ``"Level 1"``, or repeats none (empty).
-    """
-
-    label: str
-    left: Symbol
-    right: tuple[Term, ...]
-
-    @property
-    def text(self) -> str:
-        """Plain text without the label; an empty sum is ``0``."""
-        terms = " + ".join(" ".join(symbol.text for symbol in term) for term in self.right)
-        return f"{self.left.text} = {terms or '0'}"
+from multilevel.report.equations_three import three_level
+from multilevel.report.facts import is_chain, split_interaction
+from multilevel.report.symbols import Equation, Symbol, Term
 
 
 def equations(design: Design) -> tuple[str, ...]:
@@ -74,13 +29,24 @@ def equations(design: Design) -> tuple[str, ...]:
 
 def index_note(design: Design) -> str:
     """What the subscripts stand for; empty for a composite equation, which names its factors."""
-    return f"p: row, c: {design.blocks[0].group}" if len(design.blocks) == 1 else ""
+    if len(design.blocks) == 1:
+        return f"p: row, c: {design.blocks[0].group}"
+    if _is_three_level(design):
+        inner, outer = (block.group for block in design.blocks)
+        return f"t: row, i: {inner}, c: {outer}"
+    return ""
+
+
+def _is_three_level(design: Design) -> bool:
+    return len(design.blocks) == 2 and is_chain(design)
 
 
 def equation_records(design: Design) -> tuple[Equation, ...]:
-    """Return the equations of a design, level by level where there are two levels."""
+    """Return the equations of a design, level by level where there are two or three levels."""
     if len(design.blocks) == 1:
         return _two_level(design)
+    if _is_three_level(design):
+        return three_level(design)
     return _composite(design)
 
 

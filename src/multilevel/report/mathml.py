@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from multilevel.report.equations import Equation, Symbol
+from multilevel.report.symbols import Equation, Symbol
 
-_GREEK = {"beta": "\u03b2", "gamma": "\u03b3"}
+_GREEK = {"beta": "\u03b2", "gamma": "\u03b3", "delta": "\u03b4"}
 _TEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "{": r"\{",

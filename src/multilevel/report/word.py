@@ -6,10 +6,10 @@ import io
 from typing import Any
 
 from multilevel.report.document import Document, Part
-from multilevel.report.equations import Equation
 from multilevel.report.layout import Grid
 from multilevel.report.mathml import symbol_runs
 from multilevel.report.packages import require
+from multilevel.report.symbols import Equation
 
 
 def document_word(document: Document) -> bytes:

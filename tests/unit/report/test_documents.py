@@ -12,6 +12,7 @@ import pytest
 import multilevel as mlm
 from multilevel.cli.main import main
 from multilevel.errors import InferenceError
+from multilevel.report.effect_words import component_words
 from multilevel.report.mathml import equations_latex, tex_text
 from tests.unit.report import fits
 
@@ -189,3 +190,32 @@ def test_command_line_writes_a_report(tmp_path, capsys):
     assert "report written to" in capsys.readouterr().err
     assert "Methods paragraph" in " ".join(read_html(out).text)
     assert main(["fit", str(data), "y ~ 1 + (1 | g)", "--report", "x.pdf"]) == 2
+
+
+def test_effects_come_before_convergence_and_speak_in_words():
+    document = fits.nested()._document(pictures=False, df=None)
+    headings = [part.section.heading for part in document.parts]
+    effects = headings.index("Reliability of cluster estimates")
+    assert headings.index("In words") < effects < headings.index("Convergence")
+    assert headings.index("Convergence") < headings.index("Engine")
+    rows = document.parts[effects].section.grid.rows
+    assert {row[2] for row in rows} == {
+        "of the cluster's own estimate",
+        "of the prediction (EBLUP)",
+    }
+    explained = document.parts[headings.index("Explained variance")].section.grid
+    assert explained.header[:3] == ("measure", "variance", "comes from")
+    assert "random intercepts between levels of g" in [row[2] for row in explained.rows]
+
+
+@pytest.mark.parametrize(
+    ("component", "words"),
+    [
+        ("f rows", "fixed effects within clusters"),
+        ("v school:room", "random slopes between levels of school:room"),
+        ("marginal", "fixed effects (marginal)"),
+        ("sum_of_parts", "sum of parts"),
+    ],
+)
+def test_components_in_words(component, words):
+    assert component_words(component) == words
