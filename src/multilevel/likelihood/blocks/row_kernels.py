@@ -212,6 +212,7 @@ def eliminate_leaves(
     J, q = own.shape[0], own.shape[1]
     total = 0.0
     L = np.empty((q, q))
+    thin = panel.reshape(-1)  # the panel itself where q is 1
     for g in range(J):
         logdet = _invert_small(own[g], inverse[g], L)
         if not np.isfinite(logdet):
@@ -220,12 +221,19 @@ def eliminate_leaves(
         start, stop = indptr[g], indptr[g + 1]
         if q == 1:
             d = inverse[g, 0, 0]
+            # a leaf that touches a run of neighbours needs no look-up, so the loop is vectorised
+            is_run = stop > start and column[stop - 1] - column[start] == stop - 1 - start
             for a in range(start, stop):
-                v = d * panel[a, 0]
+                v = d * thin[a]
                 scaled[a, 0] = v
                 into = core[column[a]]
-                for b in range(start, a + 1):
-                    into[column[b]] -= v * panel[b, 0]
+                if is_run:
+                    run = into[column[start] : column[a] + 1]
+                    for b in range(a + 1 - start):
+                        run[b] -= v * thin[start + b]
+                else:
+                    for b in range(start, a + 1):
+                        into[column[b]] -= v * thin[b]
             continue
         for a in range(start, stop):
             for i in range(q):
@@ -295,21 +303,30 @@ def leaf_inverses(
     entries [row, column] with row >= column; ``scaled`` as left by ``eliminate_leaves``.
     """
     J, q = inverse.shape[0], inverse.shape[1]
+    thin, out = scaled.reshape(-1), cross.reshape(-1)  # themselves where q is 1
     for g in range(J):
         start, stop = indptr[g], indptr[g + 1]
+        is_run = stop > start and column[stop - 1] - column[start] == stop - 1 - start
         for a in range(start, stop):
             for i in range(q):
                 cross[a, i] = 0.0
         for a in range(start, stop):
             line = core[column[a]]
             if q == 1:
-                mine = scaled[a, 0]
+                mine = thin[a]
                 s = line[column[a]] * mine
-                for b in range(start, a):
-                    z = line[column[b]]
-                    s += z * scaled[b, 0]
-                    cross[b, 0] -= z * mine
-                cross[a, 0] -= s
+                if is_run:
+                    run = line[column[start] : column[a]]
+                    for b in range(a - start):
+                        s += run[b] * thin[start + b]
+                    for b in range(a - start):
+                        out[start + b] -= run[b] * mine
+                else:
+                    for b in range(start, a):
+                        z = line[column[b]]
+                        s += z * thin[b]
+                        out[b] -= z * mine
+                out[a] -= s
                 continue
             for b in range(start, a + 1):
                 z = line[column[b]]
@@ -329,6 +346,12 @@ def leaf_inverses(
 def leaf_forward(indptr: Places, column: Index, scaled: Array, leaf: Array, core: Array) -> None:
     """``core -= b_g D_g^-1 leaf_g`` for right-hand sides ``leaf`` (J, q, k), ``core`` (N2, k)."""
     J, q, k = leaf.shape
+    if q == 1 and k == 1:
+        for g in range(J):
+            x = leaf[g, 0, 0]
+            for a in range(indptr[g], indptr[g + 1]):
+                core[column[a], 0] -= x * scaled[a, 0]
+        return
     for g in range(J):
         for a in range(indptr[g], indptr[g + 1]):
             for i in range(q):
@@ -343,6 +366,13 @@ def leaf_backward(
 ) -> None:
     """``leaf_g <- D_g^-1 leaf_g - D_g^-1 b_g' core`` for ``leaf`` (J, q, k), ``core`` (N2, k)."""
     J, q, k = leaf.shape
+    if q == 1 and k == 1:
+        for g in range(J):
+            x = inverse[g, 0, 0] * leaf[g, 0, 0]
+            for a in range(indptr[g], indptr[g + 1]):
+                x -= scaled[a, 0] * core[column[a], 0]
+            leaf[g, 0, 0] = x
+        return
     held = np.empty(q)
     for g in range(J):
         for c in range(k):
@@ -358,3 +388,60 @@ def leaf_backward(
                 v = scaled[a, i]
                 for c in range(k):
                     leaf[g, i, c] -= v * core[column[a], c]
+
+
+@_compiled
+def pair_cubes(Z: Array, index: Index, whole: Array, third: Array) -> float:
+    """``sum_{i,j} l'''_i l'''_j a_ij^3`` over all pairs of rows, ``a_ij = z~_i H^-1 z~_j'``.
+
+    ``whole`` (N, N) is ``H^-1``; ``third`` (R, R, R, n). Time ``n (n + N) Q``.
+    """
+    R, n, Q = Z.shape
+    N = whole.shape[0]
+    seen = np.empty((R, N))
+    A = np.empty((R, R))
+    total = 0.0
+    for i in range(n):
+        for r in range(R):
+            for k in range(N):
+                seen[r, k] = 0.0
+            for a in range(Q):
+                v = Z[r, i, a]
+                if v != 0.0:
+                    line = whole[index[i, a]]
+                    for k in range(N):
+                        seen[r, k] += v * line[k]
+        inner = 0.0
+        for j in range(i + 1):
+            twice = 1.0 if j == i else 2.0
+            if R == 1:
+                x = 0.0
+                for a in range(Q):
+                    x += seen[0, index[j, a]] * Z[0, j, a]
+                inner += twice * third[0, 0, 0, j] * x * x * x
+                continue
+            for r in range(R):
+                for s in range(R):
+                    x = 0.0
+                    for a in range(Q):
+                        x += seen[r, index[j, a]] * Z[s, j, a]
+                    A[r, s] = x
+            inner += twice * _contract(third[:, :, :, i], third[:, :, :, j], A)
+        total += inner * third[0, 0, 0, i] if R == 1 else inner
+    return total
+
+
+@_compiled
+def _contract(left: Array, right: Array, A: Array) -> float:
+    """``sum left_abc right_def A_ad A_be A_cf``."""
+    R = A.shape[0]
+    total = 0.0
+    for a in range(R):
+        for d in range(R):
+            for b in range(R):
+                for e in range(R):
+                    x = A[a, d] * A[b, e]
+                    for c in range(R):
+                        for f in range(R):
+                            total += left[a, b, c] * right[d, e, f] * x * A[c, f]
+    return total

@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 
 from multilevel.errors import LikelihoodError
 from multilevel.likelihood.blocks import row_kernels as kernels
+from multilevel.likelihood.generalized.joint_error import joint_error, sample_jointly, second_order
 from multilevel.likelihood.generalized.mode_search import ModePoint, ModeSearch
+from multilevel.likelihood.generalized.objective import ErrorEstimate
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
 from multilevel.likelihood.generalized.row_layout import lay_out_rows
 from multilevel.likelihood.generalized.storage_choice import choose_storage
+from multilevel.likelihood.generalized.working_information import working_information
 
 Array = NDArray[np.float64]
 
@@ -63,6 +66,8 @@ class CrossedLaplace:
         self._random = list(problem.random_parts)
         self._one_group = np.zeros(self.layout.n, np.int32)
         self._Z: Array = np.empty((0, 0, 0))
+        self._fixed: Array = np.empty((0, 0))
+        self._factors: list[Array] = []
         self._point: ModePoint | None = None
         self._pieces: _Pieces | None = None
 
@@ -79,9 +84,10 @@ class CrossedLaplace:
                 f"pass {self.problem.n_parameters} finite numbers",
             )
         self.n_evaluations += 1
-        self._Z = self.layout.scaled(self.problem.factors(psi))
-        fixed = self.problem.fixed_predictors(psi)[:, self.layout.order]
-        point = self.search.find(fixed, self._Z, self._u)
+        self._factors = self.problem.factors(psi)
+        self._Z = self.layout.scaled(self._factors)
+        self._fixed = self.problem.fixed_predictors(psi)[:, self.layout.order]
+        point = self.search.find(self._fixed, self._Z, self._u)
         self._point, self._u = point, point.u
         return -2.0 * point.h + self.storage.logdet
 
@@ -124,14 +130,8 @@ class CrossedLaplace:
 
     def _row_adjoints(self, group: NDArray[np.int32], n_groups: int) -> _Pieces:
         point, layout, Z = self._set_point(), self.layout, self._Z
-        Q, R = layout.raw.shape[1], layout.n_random
-        inverse = self.storage.inverse()
-        leverage = np.empty((R, R, layout.n))
-        moved = np.zeros((n_groups, Q, Q))
-        kernels.leverages(
-            Z, point.W, self.storage.at_inverse, inverse, layout.raw, layout.part, layout.starts,
-            group, leverage, moved,
-        )  # fmt: skip
+        R = layout.n_random
+        leverage, moved = self._leverages(group, n_groups)
         d = self.rows.derivatives(point.eta)
         if R == 1:
             c = 0.5 * d.third[0, 0] * leverage[0, 0]
@@ -153,6 +153,26 @@ class CrossedLaplace:
         if n_groups == 1:
             self._pieces = pieces
         return pieces
+
+    def _leverages(self, group: NDArray[np.int32], n_groups: int) -> tuple[Array, Array]:
+        """``z~ H^-1 z~'`` (R, R, n) and ``sum z'(W z~ H^-1)`` (G, Q, Q) by group."""
+        layout, point = self.layout, self._set_point()
+        Q, R = layout.raw.shape[1], layout.n_random
+        leverage = np.empty((R, R, layout.n))
+        moved = np.zeros((n_groups, Q, Q))
+        kernels.leverages(
+            self._Z, point.W, self.storage.at_inverse, self.storage.inverse(), layout.raw,
+            layout.part, layout.starts, group, leverage, moved,
+        )  # fmt: skip
+        return leverage, moved
+
+    def information(self) -> Array:
+        """Approximate ``-d2 log L / d psi d psi'`` (P, P): that of the working linear model."""
+        point = self._set_point()
+        return working_information(
+            self.problem, self.layout, self.rows, self.storage, self.index, self._Z, point.eta,
+            self._factors,
+        )  # fmt: skip
 
     def _set_point(self) -> ModePoint:
         if self._point is None:
@@ -176,6 +196,19 @@ class CrossedLaplace:
         places = self.storage.own_places(block)
         wanted = places if levels is None else places[np.asarray(levels, np.intp)]
         return self.storage.inverse()[wanted]
+
+    def error_estimate(self, rng: np.random.Generator, draws: int) -> ErrorEstimate:
+        """Estimated error of the criterion: importance sampling where it is reliable.
+
+        Else, and where ``draws`` is below 2, the second-order term of the Laplace expansion.
+        """
+        point = self._set_point()
+        leverage, _ = self._leverages(self._one_group, 1)
+        term = second_order(self.search, self._Z, point, leverage)
+        sampled = None
+        if draws >= 2:
+            sampled = sample_jointly(self.search, self._fixed, self._Z, point, rng, draws)
+        return joint_error(sampled, term, self.layout.n)
 
     def set_modes(self, modes: Sequence[Array]) -> None:
         """Start the next search from these, (J_t, q_t) per block."""
