@@ -7,6 +7,7 @@ import sys
 
 import matplotlib as mpl
 import numpy as np
+import plotnine as p9
 import pytest
 
 import multilevel as mlm
@@ -128,12 +129,38 @@ def test_bands_of_simple_slopes_are_those_of_predict():
 def test_slopes_of_a_category_show_each_of_its_levels_and_curves():
     m = fits.nested()
     frame = m.plot("slopes", predictor="t", moderator="arm[c]").data
-    assert list(frame["at"].cat.categories) == ["reference", "b", "c"]
+    assert list(frame["at"].cat.categories) == ["a", "b", "c"]
     w = m.design.X[:, m.design.names.index("w")].mean()
     rows = frame[(frame["at"] == "c") & frame["x"].isin([0.0, 6.0])]
     new = {"t": rows["x"].to_numpy(), "arm": np.array(["c", "c"]), "w": np.full(2, w)}
     expected = m.predict(new, kind="population")["estimate"]
     np.testing.assert_allclose(rows["y"], expected, rtol=1e-9)
+
+
+def test_the_category_without_a_column_has_its_name():
+    m = fits.nested()
+    y, g = m.design.y, m.design.blocks[0].codes
+    for formula, labels in (
+        ("y ~ x * C(k) + (1 | g)", ["1", "2", "3"]),
+        ('y ~ x * C(k, contr.treatment(base="2")) + (1 | g)', ["2", "1", "3"]),
+    ):
+        k = np.array(["1", "2", "3"])[np.arange(len(y)) % 3]
+        fit = mlm.fit(formula, {"y": y, "x": np.arange(len(y)) % 5.0, "k": k, "g": g})
+        picture = fit.plot("slopes")
+        assert list(picture.data["at"].cat.categories) == labels
+        assert picture.labels.color == "k"
+
+
+@pytest.mark.parametrize("width", [3.5, 7.0, 12.0])
+def test_captions_stay_inside_the_picture(width):
+    picture = fits.crossed().plot("caterpillar") + p9.theme(figure_size=(width, 4.0))
+    figure = picture.draw()
+    figure.canvas.draw()
+    words = fits.crossed().plot("caterpillar").labels.caption.split()
+    (text,) = [t for t in figure.texts if t.get_text().split() == words]
+    box = text.get_window_extent()
+    assert box.x1 <= figure.bbox.x1
+    assert text.get_text().count("\n") >= (1 if width < 10 else 0)
 
 
 def test_region_is_that_of_the_table():

@@ -26,7 +26,8 @@ MAX_MARKS = 10_000
 #: Rows shown as points.
 MAX_POINTS = 3_000
 
-_CAPTION_WIDTH = 116
+#: Characters of a caption per inch of the picture's width.
+_CAPTION_DENSITY = 16.2
 _WIDTH, _HEIGHT, _DPI = 7.0, 4.6, 110
 #: One fixed seed, so that the same fit always gives the same picture.
 _SEED = 20_240_229
@@ -52,9 +53,10 @@ def point_size(n: int) -> float:
     return 2.0 if n <= 600 else 1.2
 
 
-def caption(*sentences: str) -> str:
-    """Sentences under a picture, wrapped to its width."""
-    return textwrap.fill(" ".join(s for s in sentences if s), _CAPTION_WIDTH)
+def caption(*sentences: str, width: float = _WIDTH) -> str:
+    """Sentences under a picture, wrapped to its width in inches."""
+    text = " ".join(" ".join(sentences).split())
+    return textwrap.fill(text, max(20, int(_CAPTION_DENSITY * width)))
 
 
 def drawn_of(shown: int, total: int, noun: str) -> str:

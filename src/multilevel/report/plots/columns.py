@@ -13,12 +13,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.grid import Grid
+from multilevel.design.recipe import Recipe
+from multilevel.design.records import Design
 from multilevel.errors import InferenceError
 from multilevel.interpret.advice.columns import INTERCEPT
 from multilevel.report.facts import split_interaction
 
 Array = NDArray[np.float64]
 _CENTRED = re.compile(r"^(within|between|center|scale)\(")
+_CODED = re.compile(r"^C\((?P<variable>[^\W\d][\w.]*)[,)]")
 _DUMMY = re.compile(r"^(?P<factor>.+)\[(T\.)?(?P<level>[^\]]*)\]$")
 
 
@@ -45,6 +49,31 @@ def factor_of(name: str) -> tuple[str, str] | None:
     """``("sector", "Catholic")`` of the indicator column ``sector[T.Catholic]``, else None."""
     found = _DUMMY.match(name)
     return (found["factor"], found["level"]) if found else None
+
+
+def factor_words(factor: str) -> str:
+    """The variable of a factor as written: ``sector`` for ``C(sector)``."""
+    found = _CODED.match(factor)
+    return found["variable"] if found else factor
+
+
+def reference_category(design: Design, factor: str, coded: Sequence[str]) -> str:
+    """The category of a factor that no indicator column stands for.
+
+    Parameters
+    ----------
+    factor : as in column names, ``"sector"`` or ``"C(sector)"``.
+    coded : categories that have a column.
+
+    Returns
+    -------
+    Its name; ``"reference"`` where the design does not hold it.
+    """
+    if not isinstance(design.recipe, Recipe):
+        return "reference"
+    variable = Grid(design).variables.get(factor_words(factor))
+    left = [str(c) for c in variable.categories if str(c) not in coded] if variable else []
+    return left[0] if len(left) == 1 else "reference"
 
 
 def is_curve(names: Sequence[str], predictor: str) -> bool:

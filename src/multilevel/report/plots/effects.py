@@ -17,6 +17,7 @@ from multilevel.report.plots.backend import (
     look,
     spread_rows,
 )
+from multilevel.report.plots.canvas import Canvas
 from multilevel.report.plots.source import PictureSource, one_of
 
 _MAX_LEVELS = 400
@@ -44,7 +45,7 @@ def caterpillar(
         f"{count(left_out, 'further term')} not drawn: name one with term=." * (left_out > 0),
     )
     picture = (
-        p9.ggplot(table, p9.aes("rank", "estimate", color="Interval"))
+        Canvas(table, p9.aes("rank", "estimate", color="Interval"))
         + p9.geom_hline(yintercept=0.0, color=INK, size=0.6)
         + p9.geom_linerange(p9.aes(ymin="low", ymax="high"), size=0.5)
         + p9.geom_point(size=1.1)

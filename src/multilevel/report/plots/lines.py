@@ -31,7 +31,16 @@ from multilevel.report.plots.backend import (
     point_size,
     sample_rows,
 )
-from multilevel.report.plots.columns import Moving, factor_of, is_curve, main_columns, rows_along
+from multilevel.report.plots.canvas import Canvas
+from multilevel.report.plots.columns import (
+    Moving,
+    factor_of,
+    factor_words,
+    is_curve,
+    main_columns,
+    reference_category,
+    rows_along,
+)
 from multilevel.report.plots.source import PictureSource, cluster_means, cluster_ranges, one_of
 
 Array = NDArray[np.float64]
@@ -109,7 +118,7 @@ def cluster_lines(
         drawn_of(len(rows), design.n, "rows (chosen at random)"),
     )
     return (
-        p9.ggplot()
+        Canvas()
         + p9.geom_point(
             points, p9.aes("x", "y"), color=GREY, alpha=0.45, size=point_size(len(rows)), stroke=0
         )
@@ -216,7 +225,10 @@ def _settings(source: PictureSource, moderator: str | None) -> list[_Setting]:
         ]
         # Where some row has none of the indicators, their factor has a reference category.
         all_named = np.all(sum(observed(source, n) for n in names) != 0.0)
-        return full if all_named else [_Setting("reference", dict.fromkeys(names, 0.0)), *full]
+        if all_named:
+            return full
+        rest = reference_category(source.design, levels[0], [f.label for f in full])
+        return [_Setting(rest, dict.fromkeys(names, 0.0)), *full]
     values = np.unique(observed(source, moderator))
     if len(values) <= 3:
         return [_Setting(f"{v:g}", {moderator: float(v)}) for v in values]
@@ -266,14 +278,14 @@ def simple_slopes(
         for n in main_columns(design.names)
         if n not in moved and not any(is_curve([n], m) for m in moved)
     ]
-    shown_by = None if by is None else (factor_of(by) or (by,))[0]
+    shown_by = None if by is None else factor_words((factor_of(by) or (by,))[0])
     note = caption(
         f"Fixed effects only (random effects of zero), with pointwise 95% bands"
         f" ({source.band_words}).",
         f"Held at their means: {join_words(held)}." if held else "",
     )
     picture = (
-        p9.ggplot(table, p9.aes("x", "y", color="at", fill="at", linetype="at"))
+        Canvas(table, p9.aes("x", "y", color="at", fill="at", linetype="at"))
         + p9.geom_ribbon(p9.aes(ymin="low", ymax="high"), alpha=0.18, color="none")
         + p9.geom_line(size=1.1)
         + p9.scale_color_manual(values=list(PALETTE))
@@ -338,7 +350,7 @@ def johnson_neyman(
         where, f"Pointwise intervals ({source.band_words}); the axis spans the observed values."
     )
     return (
-        p9.ggplot(table, p9.aes("x", "y"))
+        Canvas(table, p9.aes("x", "y"))
         + p9.geom_hline(yintercept=0.0, color=INK, size=0.6)
         + p9.geom_ribbon(
             p9.aes(ymin="low", ymax="high", fill="kind", group="piece"), alpha=0.35, color="none"

@@ -14,6 +14,7 @@ from scipy.special import ndtri
 from multilevel.infer.profile_curve import LEVELS, ProfileCurve, ProfileCurves
 from multilevel.report.layout import count
 from multilevel.report.plots.backend import BLUE, GREY, INK, VERMILLION, caption, look
+from multilevel.report.plots.canvas import Canvas
 
 Array = NDArray[np.float64]
 _MAX_PANELS = 12
@@ -64,7 +65,7 @@ def profile_panels(found: ProfileCurves, method: str) -> p9.ggplot:
     breaks = [-z for z in reversed(_BREAKS)] + [0.0] + list(_BREAKS)
     names = [f"{100 * level:g}%" for level in LEVELS]
     return (
-        p9.ggplot(curves, p9.aes("value", "zeta"))
+        Canvas(curves, p9.aes("value", "zeta"))
         + p9.geom_hline(yintercept=0.0, color=INK, size=0.5)
         + p9.geom_line(lines, linetype="dashed", color=GREY, size=0.7)
         + p9.geom_segment(limits, p9.aes(xend="value", yend="end", color="is_marked"), size=0.7)

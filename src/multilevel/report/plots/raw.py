@@ -18,6 +18,7 @@ from multilevel.report.plots.backend import (
     sample_rows,
     spread_rows,
 )
+from multilevel.report.plots.canvas import Canvas
 from multilevel.report.plots.lines import default_predictor, observed
 from multilevel.report.plots.source import PictureSource
 
@@ -62,7 +63,7 @@ def spaghetti(
         drawn_of(len(points), design.n, "rows"),
     )
     return (
-        p9.ggplot(drawn, p9.aes("x", "y"))
+        Canvas(drawn, p9.aes("x", "y"))
         + p9.geom_point(data=points, color=GREY, alpha=0.5, size=point_size(len(points)), stroke=0)
         + p9.geom_line(p9.aes(group="cluster"), color=BLUE, alpha=0.55, size=0.6)
         + p9.labs(

@@ -26,6 +26,7 @@ from multilevel.report.plots.backend import (
     sample_rows,
     spread_rows,
 )
+from multilevel.report.plots.canvas import Canvas
 from multilevel.report.plots.source import PictureSource
 
 Array = NDArray[np.float64]
@@ -73,7 +74,7 @@ def residual_panels(source: PictureSource, group: str | None = None) -> p9.ggplo
     )
     size = {"size": point_size(len(rows)), "stroke": 0}
     picture = (
-        p9.ggplot(mapping=p9.aes("x", "y"))
+        Canvas(mapping=p9.aes("x", "y"))
         + p9.geom_point(pd.concat(points), color=GREY, alpha=0.5, **size)
         + p9.geom_line(lines, color=INK, size=0.6)
         + p9.geom_hline(zero, p9.aes(yintercept="y"), color=INK, size=0.5)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from multilevel.errors import InferenceError
 from multilevel.report.layout import short
 from multilevel.report.plots.backend import INK, PALETTE, caption, look
+from multilevel.report.plots.canvas import Canvas
 from multilevel.report.plots.columns import Moving, main_columns, rows_along
 from multilevel.report.plots.lines import observed
 from multilevel.report.plots.source import PictureSource
@@ -70,7 +71,7 @@ def variance_function(source: PictureSource, predictor: str | None = None) -> p9
         "The residual variance is that of a row of weight 1." * (design.weights is not None),
     )
     return (
-        p9.ggplot(table, p9.aes("x", "variance", fill="Source"))
+        Canvas(table, p9.aes("x", "variance", fill="Source"))
         + p9.geom_area(alpha=0.75)
         + p9.geom_line(
             pd.DataFrame({"x": grid, "variance": total}),
@@ -136,7 +137,7 @@ def piles(sources: Sequence[PictureSource], names: Sequence[str]) -> p9.ggplot:
         f"Too thin for a number: {', '.join(small)}." * bool(small),
     )
     return (
-        p9.ggplot(table, p9.aes("Model", "variance", fill="Source"))
+        Canvas(table, p9.aes("Model", "variance", fill="Source"))
         + p9.geom_col(width=0.6, alpha=0.65)
         + p9.geom_text(p9.aes(y="middle", label="label"), size=9, color=INK)
         + p9.scale_fill_manual(values=_colours(order))
