@@ -17,7 +17,7 @@ import numpy as np
 import scipy.linalg as sl
 from numpy.typing import NDArray
 
-from multilevel.likelihood.blocks import row_kernels as kernels
+from multilevel.likelihood.blocks import leaf_kernels as kernels
 from multilevel.likelihood.generalized.row_layout import RowLayout
 from multilevel.likelihood.generalized.storage import (
     clique_pairs,

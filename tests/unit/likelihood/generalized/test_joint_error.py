@@ -44,7 +44,7 @@ def small_crossed(n=24, levels=(2, 2), seed=4):
     return GeneralizedProblem(Response(y), (FixedPart(X),), blocks, Logit)
 
 
-def grid_criterion(problem, psi, nodes=24):
+def grid_criterion(problem, psi, nodes=16):
     """``-2 log L`` by Gauss-Hermite integration over all random effects, centred at the mode."""
     dense = DenseLaplace(problem, psi)
     x, w = np.polynomial.hermite_e.hermegauss(nodes)
