@@ -25,12 +25,20 @@ _HERE = "multilevel.likelihood.generalized.families"
 #: Name of a family -> "module:function" of its builder, imported when first used (numba is slow to
 #: import). A builder takes ``(family, response, random, precision, frequency)``, rows in order.
 BUILDERS: dict[str, str] = {
+    "beta": f"{_HERE}.positive:build_positive",
     "binomial": f"{_HERE}.binomial:build_binomial",
+    "censored_gaussian": f"{_HERE}.censored:build_censored",
+    "censored_lognormal": f"{_HERE}.censored:build_censored",
+    "gamma": f"{_HERE}.positive:build_positive",
     "gaussian": f"{_HERE}.gaussian:build_gaussian",
+    "generalized_poisson": f"{_HERE}.count_catalogue:build_counts",
+    "inverse_gaussian": f"{_HERE}.positive:build_positive",
     "lognormal": f"{_HERE}.gaussian:build_gaussian",
-    "negative_binomial": f"{_HERE}.counts:build_counts",
-    "negative_binomial_1": f"{_HERE}.counts:build_counts",
-    "poisson": f"{_HERE}.counts:build_counts",
+    "negative_binomial": f"{_HERE}.count_catalogue:build_counts",
+    "negative_binomial_1": f"{_HERE}.count_catalogue:build_counts",
+    "poisson": f"{_HERE}.count_catalogue:build_counts",
+    "student": f"{_HERE}.student:build_student",
+    "tweedie": f"{_HERE}.tweedie:build_tweedie",
 }
 
 

@@ -15,7 +15,6 @@ from multilevel.likelihood.generalized.families.base import (
     JetRows,
     Pair,
     exp,
-    refuse_precision,
     require_counts,
     weighted_mean,
     weighted_variance,
@@ -66,6 +65,14 @@ class CountRows(JetRows):
     def _kernel(self, eta: Array, y: Array, constant: Array, level: int, out: Array) -> None:
         """Fill ``out`` for counts ``y`` (m,)."""
 
+    @abstractmethod
+    def _at_most(self, eta: Array, y: Array) -> Array:
+        """``P(Y <= y)`` (m,) for whole ``y`` (m,) from -1 on."""
+
+    def _cumulative(self, eta: Array, rows: slice) -> Pair:
+        y = self.y[rows]
+        return self._at_most(eta, y - 1), self._at_most(eta, y)
+
     def _mean(self, eta: Array, _rows: slice) -> Array:
         if self.link == "log":
             return exp(eta[0])
@@ -94,10 +101,9 @@ class Poisson(CountRows):
     def _variance(self, eta: Array, rows: slice) -> Array:
         return self._mean(eta, rows)
 
-    def _cumulative(self, eta: Array, rows: slice) -> Pair:
-        mean, y = self._mean(eta, rows), self.y[rows]
-        below = np.where(y > 0, special.pdtr(np.maximum(y - 1, 0), mean), 0.0)
-        return below, np.asarray(special.pdtr(y, mean))
+    def _at_most(self, eta: Array, y: Array) -> Array:
+        p = special.pdtr(np.maximum(y, 0), self._mean(eta, ALL))
+        return np.asarray(np.where(y >= 0, p, 0.0))
 
     def _draw(self, eta: Array, rng: np.random.Generator, rows: slice) -> Array:
         return rng.poisson(self._mean(eta, rows)).astype(float)
@@ -137,17 +143,14 @@ class NegativeBinomial(CountRows):
         log_ratio = eta[1] if self.linear else eta[0] + eta[1]
         return exp(np.clip(eta[0] - log_ratio, -700, 700)), exp(np.clip(log_ratio, -700, 700))
 
-    def _cumulative(self, eta: Array, rows: slice) -> Pair:
+    def _at_most(self, eta: Array, y: Array) -> Array:
         size, odds = self._size(eta)
-        y = self.y[rows]
-        # P(Y <= y) = I_{1/(1 + odds)}(size, y + 1) (Abramowitz & Stegun 26.5.26).
-        upper = special.betaincc(y + 1, size, odds / (1 + odds))
-        below = np.where(y > 0, special.betaincc(np.maximum(y, 1), size, odds / (1 + odds)), 0.0)
-        # A size this large is a Poisson to the last digit, and beyond the incomplete beta.
-        poisson, mean = size > 1e14, self._mean(eta, rows)
-        upper = np.where(poisson, special.pdtr(y, mean), upper)
-        at_poisson = np.where(y > 0, special.pdtr(np.maximum(y - 1, 0), mean), 0.0)
-        return np.asarray(np.where(poisson, at_poisson, below)), np.asarray(upper)
+        # P(Y <= y) = I_{1/(1 + odds)}(size, y + 1) (Abramowitz & Stegun 26.5.26); a size this
+        # large is a Poisson to the last digit, and beyond the incomplete beta.
+        whole = np.maximum(y, 0)
+        p = special.betaincc(whole + 1, np.minimum(size, 1e14), odds / (1 + odds))
+        p = np.where(size > 1e14, special.pdtr(whole, self._mean(eta, ALL)), p)
+        return np.asarray(np.where(y >= 0, p, 0.0))
 
     def _draw(self, eta: Array, rng: np.random.Generator, rows: slice) -> Array:
         size, odds = self._size(eta)
@@ -162,43 +165,3 @@ class NegativeBinomial(CountRows):
             self._log_mean_start(weights),
             float(np.log(extra if self.linear else extra / mean)),
         ]
-
-
-_CLASSES: dict[str, type[CountRows]] = {
-    "poisson": Poisson,
-    "negative_binomial": NegativeBinomial,
-    "negative_binomial_1": NegativeBinomial,
-}
-
-
-def base_counts(
-    family: Family,
-    response: Response,
-    random: tuple[int, ...],
-    frequency: Array | None = None,
-) -> CountRows:
-    """The plain count family under a zero-inflated, hurdle or truncated one.
-
-    Parameters
-    ----------
-    family : a family whose name is a count family's (its options are not looked at).
-    response : counts (n,), zeros included.
-    random : random parts among the base's own (mean 0, dispersion 1).
-    frequency : (n,) frequency weights or None.
-
-    The result gives ``value``, ``first``, ``newton``, ``derivatives`` for any random parts, and
-    packed jets ``jet`` and ``zero_jet`` (of ``log P(Y = 0)``); see ``jets``.
-    """
-    return _CLASSES[family.name](family, response, random, frequency)
-
-
-def build_counts(
-    family: Family,
-    response: Response,
-    random: tuple[int, ...],
-    precision: Array | None,
-    frequency: Array | None,
-) -> JetRows:
-    """The rows of a count response (see ``catalogue``)."""
-    refuse_precision(family, precision)
-    return base_counts(family, response, random, frequency)

@@ -169,3 +169,19 @@ def linked(
                     out[2, k, i] = l2
                     if level >= 3:
                         out[3, k, i] = l3
+
+
+@_compiled
+def log_sure(e: Array, out: Array) -> None:
+    """``log(1 - exp(-e^e))`` with three derivatives in e (N,) -> (4, N)."""
+    for i in range(e.size):
+        out[0, i], out[1, i], out[2, i], out[3, i] = _log_sure(e[i])
+
+
+@_compiled
+def log_odds(link: int, e: Array, out: Array) -> None:
+    """``log F - log(1 - F)`` with three derivatives in the predictor (N,) -> (4, N)."""
+    for i in range(e.size):
+        a, b, c, d = log_probability(link, e[i])
+        p, q, r, s = log_complement(link, e[i])
+        out[0, i], out[1, i], out[2, i], out[3, i] = a - p, b - q, c - r, d - s

@@ -233,3 +233,43 @@ def nb1(eta: Array, y: Array, constant: Array, level: int, out: Array) -> None:
                             out[9, k, i] = (
                                 s3 - y[i] * v * (1.0 - 2.0 * q) - mean * (2.0 * kqq * q - excess)
                             )
+
+
+@_compiled
+def generalized_poisson(eta: Array, y: Array, constant: Array, level: int, out: Array) -> None:
+    """Generalized Poisson with mean mu and variance ``mu (1 + alpha)^2``, a = log alpha.
+
+    ``l = eta_0 + (y - 1) log(mu + alpha y) - y log(1 + alpha) - (mu + alpha y)/(1 + alpha)``.
+    """
+    for k in range(eta.shape[1]):
+        for i in range(eta.shape[2]):
+            e, a, c = eta[0, k, i], eta[1, k, i], y[i] - 1.0
+            gap = a + math.log(y[i]) - e if y[i] > 0.0 else -math.inf
+            tail = math.exp(-abs(gap))
+            big = 1.0 / (1.0 + tail)
+            p, s = (tail * big, big) if gap > 0.0 else (big, tail * big)
+            log_m = e + max(gap, 0.0) + math.log1p(tail)
+            small = math.exp(-abs(a))
+            big = 1.0 / (1.0 + small)
+            q, rest = (big, small * big) if a > 0.0 else (small * big, big)
+            soft = max(a, 0.0) + math.log1p(small)
+            mean = math.exp(e) * rest
+            out[0, k, i] = e + c * log_m - y[i] * (soft + q) - mean + constant[i]
+            if level >= 1:
+                cps = c * p * s
+                out[1, k, i] = 1.0 + c * p - mean
+                yq = (y[i] - math.exp(e)) * q * rest
+                if level != 2:
+                    out[2, k, i] = c * s - y[i] * q - yq
+                if level >= 2:
+                    out[3, k, i] = cps - mean
+                    if level >= 3:
+                        out[4, k, i] = -cps + mean * q
+                        out[6, k, i] = cps * (s - p) - mean
+                        out[7, k, i] = cps * (p - s) + mean * q
+                        if level >= 4:
+                            v = y[i] * q * rest
+                            turn = rest - q
+                            out[5, k, i] = cps - v - yq * turn
+                            out[8, k, i] = cps * (s - p) + mean * q * turn
+                            out[9, k, i] = cps * (p - s) - v * turn - yq * (1.0 - 6.0 * q * rest)
