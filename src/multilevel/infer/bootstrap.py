@@ -102,7 +102,7 @@ def check_component(kind: str, component: str) -> None:
             "A pigeonhole bootstrap is for fixed effects: copies of a row share their residual, "
             "so its variances are not those of the model.",
             f"component {component!r}",
-            'write components=["fixed"], or kind="parametric"',
+            'ask for fixed effects only (components=["fixed"]), or write kind="parametric"',
         )
 
 

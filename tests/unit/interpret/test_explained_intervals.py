@@ -91,6 +91,19 @@ def test_batch_and_other_kinds(kind):
         assert a.conf_low < a.conf_high
 
 
+@pytest.mark.slow
+def test_processes_change_nothing():
+    prepared, fit = problem("crossed_slopes", 3)
+    alone, shared = (
+        explained_intervals(
+            prepared, fit, 20, np.random.SeedSequence(1), other=empty_model(prepared),
+            name="the empty model", workers=workers,
+        )
+        for workers in (1, 2)
+    )  # fmt: skip
+    assert repr(shared) == repr(alone)  # NaN included
+
+
 def test_an_estimate_outside_its_interval_is_said():
     """One slope for both levels: HSB's schools differ by more than that model can draw."""
     m = mlm.fit("mathach ~ ses + (1 | school)", mlm.load_hsb(), advice=False)
