@@ -77,27 +77,27 @@ def residual_matrix(
 ) -> Array:
     """``R / sigma2`` of all rows, in the order of the table."""
     n = len(data)
+    ids, times = data["id"].tolist(), data["time"].tolist()
+    labels = [""] * n if by is None else data[by].tolist()
     sd = np.ones(n)
     for i in range(n):
         log_variance = sum(p[f"log_variance({name})"] * data[name][i] for name in scale)
-        cell = [str(data[by][i])] if by else []
-        cell += (
-            [f"{data['time'][i]:g}"] if kind in ("diag", "csh", "arh1", "toeph", "un", "fa") else []
-        )
+        cell = [labels[i]] if by else []
+        if kind in ("diag", "csh", "arh1", "toeph", "un", "fa"):
+            cell.append(f"{times[i]:g}")
         log_variance += p.get(f"log_variance({', '.join(cell)})", 0.0)
         sd[i] = np.exp(0.5 * log_variance)
-    R = np.zeros((n, n))
+    R = np.eye(n)
+    known: dict[tuple[str, float, float], float] = {}
     for i in range(n):
-        own = dict(p)
-        if by:
-            tag = f" [{data[by][i]}]"
-            own |= {key.removesuffix(tag): v for key, v in p.items() if key.endswith(tag)}
-        for j in range(n):
-            same = data["id"][i] == data["id"][j]
-            if i == j:
-                R[i, j] = 1.0
-            elif same and kind not in ("ind", "diag"):
-                R[i, j] = correlation(kind, own, data["time"][i], data["time"][j])
+        for j in range(i):
+            if ids[i] == ids[j] and kind not in ("ind", "diag"):
+                key = (labels[i], times[i], times[j])
+                if key not in known:
+                    tag = f" [{labels[i]}]"
+                    own = {**p, **{k.removesuffix(tag): v for k, v in p.items() if k.endswith(tag)}}
+                    known[key] = correlation(kind, own, times[i], times[j])
+                R[i, j] = R[j, i] = known[key]
     return R * np.outer(sd, sd)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from multilevel.api.generalized.result import GeneralizedMultilevelFit
+    from multilevel.api.structured import StructuredFit
     from multilevel.design.generalized import Column
     from multilevel.estimate.generalized.accuracy import Accuracy
 
@@ -43,6 +44,40 @@ def fit(
     advice: bool = True,
     allow: Sequence[str] = (),
 ) -> MultilevelFit: ...
+
+
+@overload
+def fit(
+    formula: str,
+    data: Any,
+    *,
+    residual: str,
+    scale: str | None = None,
+    family: Literal["gaussian", "normal"] = ...,
+    method: Method | None = None,
+    weights: str | Sequence[float] | NDArray[np.float64] | None = None,
+    engine: EngineName | None = None,
+    rank_deficient: RankDeficient = "drop",
+    advice: bool = True,
+    allow: Sequence[str] = (),
+) -> StructuredFit: ...
+
+
+@overload
+def fit(
+    formula: str,
+    data: Any,
+    *,
+    residual: None = None,
+    scale: str,
+    family: Literal["gaussian", "normal"] = ...,
+    method: Method | None = None,
+    weights: str | Sequence[float] | NDArray[np.float64] | None = None,
+    engine: EngineName | None = None,
+    rank_deficient: RankDeficient = "drop",
+    advice: bool = True,
+    allow: Sequence[str] = (),
+) -> StructuredFit: ...
 
 
 @overload
@@ -99,6 +134,8 @@ def fit(
     n_quad: int | tuple[int, ...] | None = None,
     accuracy: Accuracy = "report",
     penalty: str | Sequence[str] | None = None,
+    residual: str | None = None,
+    scale: str | None = None,
 ) -> MultilevelFit | GeneralizedMultilevelFit:
     """Fit a multilevel model: general (conditionally normal), or generalized by ``family=``.
 
@@ -141,10 +178,16 @@ def fit(
     accuracy : ``"report"`` estimates the error of the approximation; ``"auto"`` raises the points
         until they no longer matter; ``"none"``.
     penalty : ``"slopes"`` and / or ``"variances"``: weakly informative penalties; None for none.
+    residual : structure of correlated or unequal residuals of a Gaussian model, such as
+        ``"ar1(time | id)"``, ``"un(time | id)"``, ``"ind(by=sex)"`` (the guide on formulas lists
+        them all); the formula may then have no random term. Rows of a unit are ordered by the
+        value of time.
+    scale : model for the log of the residual variance of a Gaussian model, ``"~ sex + x"``.
 
     Returns
     -------
     MultilevelFit, or GeneralizedMultilevelFit for other families : prints as a summary.
+    StructuredFit (a MultilevelFit) where ``residual`` or ``scale`` is given.
 
     Raises
     ------
@@ -171,7 +214,21 @@ def fit(
         family, link, trials, event, categories, exposure, frequency_weights, dispersion, zero,
         hurdle, thresholds, truncated, n_quad, accuracy, penalty,
     )  # fmt: skip
-    if not options.is_plain or formula.lstrip().startswith("interval("):
+    is_plain = options.is_plain and not formula.lstrip().startswith("interval(")
+    if residual is not None or scale is not None:
+        if not is_plain:
+            raise ModelError(
+                "residual= and scale= belong to Gaussian models.",
+                f"family={family!r} with {'residual' if residual is not None else 'scale'}=",
+                "leave them out; dispersion= models the dispersion of other families",
+            )
+        from multilevel.api.structured import fit_structured
+
+        return fit_structured(
+            formula, data, residual, scale, method=method, weights=weights, engine=engine,
+            rank_deficient=rank_deficient, advice=advice, allow=allow,
+        )  # fmt: skip
+    if not is_plain:
         return _generalized(
             formula, data, options, method=method, weights=weights, engine=engine,
             rank_deficient=rank_deficient, advice=advice, allow=allow,

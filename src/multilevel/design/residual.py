@@ -5,14 +5,14 @@ Rows of a unit are ordered by the value of time, not by their position (see ``re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from multilevel.design.encode import learn_columns, replay_columns
+from multilevel.design.encode import learn_columns
 from multilevel.design.rank import find_dependent
 from multilevel.design.recipe import LearntColumns
 from multilevel.design.residual_checks import check_distinct, check_pairs
@@ -67,7 +67,8 @@ def residual_layout(
     """
     bench = _Workbench(source, kept, n, columns, take)
     codes, units = _unit_codes(term, bench)
-    position, occasions, step = positions(term, n, take)
+    position, time = positions(term, n, take)
+    occasions = time.occasions
     order = np.lexsort((*position.T[::-1], codes)) if term is not None else np.arange(n)
     counts = np.bincount(codes, minlength=len(units))
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
@@ -75,12 +76,12 @@ def residual_layout(
         check_distinct(term, position, codes, order, units, kept)
     by_codes, groups = _categories(term, bench)
     group_of = _unit_groups(term, by_codes, codes, units)
-    matrix, names, recipe = _variance_columns(scale, bench, by_codes, groups, occasions,
+    matrix, names, cells, recipe = _variance_columns(scale, bench, by_codes, groups, occasions,
                                               position)  # fmt: skip
     maps = _maps(term, position, codes, order, starts, group_of, groups, occasions)
     return ResidualLayout(
         term, order, starts, units, codes, position, maps, group_of, groups, matrix, names,
-        occasions, step, weights, _sentence(term, scale, step, len(units)), recipe,
+        time, weights, _sentence(term, scale, time.step, len(units)), cells, recipe,
     )  # fmt: skip
 
 
@@ -127,8 +128,8 @@ def _unit_groups(
 def _variance_columns(
     scale: str | None, bench: _Workbench, by_codes: NDArray[np.int32],
     groups: tuple[str, ...], occasions: tuple[str, ...], position: Array,
-) -> tuple[Array, tuple[str, ...], LearntColumns | None]:  # fmt: skip
-    """Columns of the log variance, without its constant."""
+) -> tuple[Array, tuple[str, ...], tuple[str, ...], LearntColumns | None]:  # fmt: skip
+    """Columns of the log variance without its constant, their names, all cells, the encoding."""
     parts: list[Array] = []
     names: list[str] = []
     place = by_codes.astype(np.int64)
@@ -138,9 +139,10 @@ def _variance_columns(
         place = place * len(occasions) + time
         labels = [f"{g}, {o}" if g else o for g in groups for o in occasions]
     present = np.unique(place)
-    for cell in present[1:]:
+    cells = tuple(labels[int(cell)] for cell in present)
+    for cell, label in zip(present[1:], cells[1:], strict=True):
         parts.append((place == cell).astype(np.float64))
-        names.append(labels[int(cell)])
+        names.append(label)
     recipe = None
     if scale is not None:
         compiled = compile_columns(scale)
@@ -150,7 +152,7 @@ def _variance_columns(
                 parts.append(matrix[:, j])
                 names.append(name)
     if not parts:
-        return np.zeros((bench.n, 0)), (), recipe
+        return np.zeros((bench.n, 0)), (), cells, recipe
     columns = np.column_stack(parts)
     whole = np.column_stack([np.ones(bench.n), columns])
     dependent = find_dependent(np.asfortranarray(whole), ("(Intercept)", *names)).dropped
@@ -160,7 +162,7 @@ def _variance_columns(
             "; ".join(dependent.values()),
             "leave these terms out of scale= or residual=",
         )
-    return columns, tuple(names), recipe
+    return columns, tuple(names), cells, recipe
 
 
 def _maps(
@@ -207,12 +209,3 @@ def _sentence(term: ResidualTerm | None, scale: str | None, step: float, n_units
     if scale is not None:
         parts.append(f"The log of the residual variance depends on {scale}.")
     return " ".join(parts)
-
-
-def scale_columns_of(
-    recipe: LearntColumns, columns: Mapping[str, Values], n: int, kept: Positions | None
-) -> Array:
-    """Scale columns of new rows, without the constant."""
-    matrix = replay_columns(recipe, dict(columns), n, kept)
-    keep = [j for j, name in enumerate(recipe.names) if name != "(Intercept)"]
-    return matrix[:, keep]

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.design.recipe import LearntColumns
+from multilevel.design.residual_time import TimeScale
 from multilevel.model.covariance.correlation import CorrelationMap
 from multilevel.model.residual import ResidualTerm
 
@@ -36,10 +37,11 @@ class ResidualLayout:
     group_of : (J,) category of each unit.
     groups : labels of the categories of ``by`` ("" where there are none).
     variance_columns : (n, a), unsorted; ``variance_names`` their names.
-    occasions : labels of the occasions of heterogeneous structures.
-    step : length of one step in units of time; NaN where none is counted.
+    time : how values of time became coordinates (occasions, length of a step).
     weights : (n,) precision weights or None.
     sentence : the structure in words.
+    cells : labels of the cells (category of ``by``, occasion) with a variance of their own; the
+        first is the reference.
     scale_recipe : encoding of the scale columns, for new rows.
     """
 
@@ -54,10 +56,10 @@ class ResidualLayout:
     groups: tuple[str, ...]
     variance_columns: Array
     variance_names: tuple[str, ...]
-    occasions: tuple[str, ...]
-    step: float
+    time: TimeScale
     weights: Array | None
     sentence: str
+    cells: tuple[str, ...] = ("",)
     scale_recipe: LearntColumns | None = None
 
     @property

@@ -8,6 +8,7 @@ Categories of time stand at their position in the order of all categories that o
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -26,16 +27,16 @@ _ROUNDING = 1e-6
 
 def positions(
     term: ResidualTerm | None, n: int, take: Callable[[str], Values]
-) -> tuple[Array, tuple[str, ...], float]:
-    """Coordinates (n, d), labels of occasions, and the length of a step."""
+) -> tuple[Array, TimeScale]:
+    """Coordinates (n, d) and the scale that they were learnt with."""
     if term is None or not term.coordinates:
-        return np.zeros((n, 1)), (), float("nan")
+        return np.zeros((n, 1)), TimeScale()
     values = [_as_time(take(name), name, term) for name in term.coordinates]
     raw = np.column_stack([v for v, _ in values])
-    step = float("nan")
     labels: tuple[str, ...] = ()
+    distinct, origin, step = np.zeros(0), 0.0, float("nan")
     if term.structure in HETEROGENEOUS:
-        distinct, place = np.unique(raw[:, 0], return_inverse=True)
+        distinct = np.unique(raw[:, 0])
         if len(distinct) > MAX_OCCASIONS:
             raise DesignError(
                 f"{term.structure} has parameters for every occasion, at most {MAX_OCCASIONS}.",
@@ -44,12 +45,69 @@ def positions(
             )
         names = values[0][1]
         labels = tuple(names[int(d)] if names else f"{d:g}" for d in distinct)
-        if term.structure in ("un", "fa"):
-            return place[:, None].astype(np.float64), labels, step
     if term.structure in STEPPED:
-        step = _common_step(raw[:, 0], term)
-        raw = np.rint((raw - raw.min()) / step)
-    return raw, labels, step
+        origin, step = float(raw.min()), _common_step(raw[:, 0], term)
+    scale = TimeScale(values[0][1], labels, distinct, origin, step)
+    return scale.place(raw, term.structure)[0], scale
+
+
+def new_positions(
+    term: ResidualTerm, scale: TimeScale, values: list[Values]
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Coordinates (n, d) of new rows, and which of them have a place on the learnt scale."""
+    return scale.place(raw_times(term, scale, values), term.structure)
+
+
+def raw_times(term: ResidualTerm, scale: TimeScale, values: list[Values]) -> Array:
+    """Times of new rows as numbers (n, d); NaN for a category that was not learnt."""
+    raw = []
+    for name, column in zip(term.coordinates, values, strict=True):
+        if isinstance(column, pd.Categorical) and scale.categories:
+            codes = pd.Index(scale.categories).get_indexer(pd.Index(np.asarray(column, dtype=str)))
+            raw.append(np.where(codes >= 0, codes, np.nan).astype(np.float64))
+        elif isinstance(column, pd.Categorical) or scale.categories:
+            raise DesignError(
+                "Time must be of the same kind as in the data of the model.",
+                f"{name} is of another kind",
+                f"convert {name} before predicting",
+            )
+        else:
+            raw.append(column.astype(np.float64))
+    return np.column_stack(raw)
+
+
+@dataclass(frozen=True)
+class TimeScale:
+    """How values of time become coordinates.
+
+    Attributes
+    ----------
+    categories : labels of a time that is categories, in order.
+    occasions : labels of the occasions of heterogeneous structures; ``distinct`` their times.
+    origin, step : of structures that count steps (``step`` is NaN elsewhere).
+    """
+
+    categories: tuple[str, ...] = ()
+    occasions: tuple[str, ...] = ()
+    distinct: Array = field(default_factory=lambda: np.zeros(0))
+    origin: float = 0.0
+    step: float = float("nan")
+
+    def occasion(self, time: Array) -> tuple[IntArray, NDArray[np.bool_]]:
+        """Occasion of each time (n,), and whether it is one."""
+        place = np.searchsorted(self.distinct, time).clip(0, max(len(self.distinct) - 1, 0))
+        return place, self.distinct[place] == time
+
+    def place(self, raw: Array, structure: str) -> tuple[Array, NDArray[np.bool_]]:
+        """Coordinates of raw times (n, d), and which have a place."""
+        if structure in ("un", "fa"):
+            place, known = self.occasion(raw[:, 0])
+            return place[:, None].astype(np.float64), known
+        if not np.isfinite(self.step):
+            return raw, np.asarray(np.isfinite(raw).all(axis=1))
+        steps = (raw - self.origin) / self.step
+        whole = np.rint(steps)
+        return whole, np.asarray((np.abs(steps - whole) < 1e-3).all(axis=1))
 
 
 def _as_time(values: Values, name: str, term: ResidualTerm) -> tuple[Array, tuple[str, ...]]:

@@ -85,8 +85,6 @@ class ResidualFit:
     phi : (K,) unconstrained: coefficients of the log variance, then correlation parameters.
     curvature : (r + K, r + K) Hessian of the criterion in ``(theta, phi)``, sigma2 profiled.
     std_errors : (K',) by the delta method; NaN where the curvature does not give them.
-    conf_low, conf_high : (K',) 95% Wald bounds, made on the unconstrained scale where the
-        parameter has one of its own, else on its own scale.
     n_variances : how many of the parameters are coefficients of the log variance.
     logdet : ``log|R|``.
     """
@@ -98,8 +96,6 @@ class ResidualFit:
     phi: Array
     curvature: Array
     std_errors: Array
-    conf_low: Array
-    conf_high: Array
     n_variances: int
     logdet: float
 

@@ -31,7 +31,6 @@ from multilevel.model.specification import Method
 Array = NDArray[np.float64]
 TOLERANCE = 1e-10
 WEAK = 1e-7  # smallest scaled curvature below which parameters are not told apart
-Z95 = 1.959963984540054
 
 
 @dataclass(frozen=True)
@@ -226,11 +225,11 @@ def _plan(plan: EnginePlan) -> EnginePlan:
 
 
 def residual_fit(prepared: StructuredPrepared, path: Path, logdet: float, r: int) -> ResidualFit:
-    """The residual parameters as they are reported, with Wald intervals."""
+    """The residual parameters as they are reported, with their standard errors."""
     layout, phi = prepared.layout, path.theta[r:]
     names, estimates = reported(layout, phi)
     k = len(phi)
-    covariance = _covariance(path.curvature)[r:, r:]
+    covariance = covariance_of(path.curvature)[r:, r:]
     jacobian = np.empty((len(estimates), k))
     for a in range(k):
         shift = np.zeros(k)
@@ -240,12 +239,6 @@ def residual_fit(prepared: StructuredPrepared, path: Path, logdet: float, r: int
         ) / 2e-6
     with np.errstate(invalid="ignore"):
         errors = np.sqrt(np.einsum("ia,ab,ib->i", jacobian, covariance, jacobian))
-    low, high = estimates - Z95 * errors, estimates + Z95 * errors
-    for i in range(len(estimates)):
-        own = np.flatnonzero(np.abs(jacobian[i]) > 1e-9)
-        if len(own) == 1:  # one unconstrained parameter: its bounds, carried over
-            ends = [_moved(layout, phi, int(own[0]), s * Z95, covariance)[i] for s in (-1.0, 1.0)]
-            low[i], high[i] = min(ends), max(ends)
     term = layout.term
     return ResidualFit(
         title="independent, unequal variances" if term is None else term.title,
@@ -255,20 +248,12 @@ def residual_fit(prepared: StructuredPrepared, path: Path, logdet: float, r: int
         phi=phi,
         curvature=path.curvature,
         std_errors=errors,
-        conf_low=low,
-        conf_high=high,
         n_variances=len(layout.variance_names),
         logdet=logdet,
     )
 
 
-def _moved(layout: ResidualLayout, phi: Array, a: int, z: float, covariance: Array) -> Array:
-    moved = phi.copy()
-    moved[a] += z * np.sqrt(covariance[a, a])
-    return reported(layout, moved)[1]
-
-
-def _covariance(curvature: Array) -> Array:
+def covariance_of(curvature: Array) -> Array:
     """Twice the inverse Hessian; NaN where it is not positive definite."""
     try:
         np.linalg.cholesky(curvature)

@@ -127,6 +127,17 @@ def kenward_roger(prepared: Prepared, fit: Fit, objective: GaussianObjective) ->
             "write df='satterthwaite'",
         )
     P, Q, t = _tensors(prepared, objective, bases)
+    return from_tensors(prepared, fit, profile, P, Q, t)
+
+
+def from_tensors(
+    prepared: Prepared, fit: Fit, profile: Profile, P: Array, Q: Array, t: Array
+) -> KenwardRoger:
+    """The method from its tensors, in coordinates where ``Phi = I`` and ``sigma2 = 1``.
+
+    ``P`` (k, p, p), ``Q`` (k, k, p, p), ``t`` (k, k) as in the module's text, for k directions of
+    ``V``. First-order: the second derivatives of ``V`` are taken as zero.
+    """
     PP = np.einsum("iab,jbc->ijac", P, P, optimize=True)
     information = t - 2.0 * np.einsum("ijaa->ij", Q) + np.einsum("ijaa->ij", PP)
     W, notes = _inverse_information(information)

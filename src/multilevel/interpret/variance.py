@@ -180,8 +180,8 @@ def cluster_covariance(
     ------
     InferenceError : no random effects, an unknown group or level, or a cluster that is too large.
     """
-    block = _find_block(design, group)
-    code = 0 if level is None else _find_level(block, level)
+    block = find_block(design, group)
+    code = 0 if level is None else find_level(block, level)
     rows = np.flatnonzero(block.codes == code)
     label = block.levels[code]
     if len(rows) > max_rows:
@@ -199,7 +199,8 @@ def cluster_covariance(
     return ClusterCovariance(block.group, label, rows, V, V / np.outer(sd, sd))
 
 
-def _find_block(design: Design, group: str | None) -> RandomBlock:
+def find_block(design: Design, group: str | None) -> RandomBlock:
+    """The block of a grouping factor; the one with the fewest levels if not given."""
     names = [block.group for block in design.blocks]
     if not names:
         raise InferenceError(
@@ -218,7 +219,8 @@ def _find_block(design: Design, group: str | None) -> RandomBlock:
     return design.blocks[names.index(group)]
 
 
-def _find_level(block: RandomBlock, level: Hashable) -> int:
+def find_level(block: RandomBlock, level: Hashable) -> int:
+    """Position of a label among the levels of a block (also by its text)."""
     hits = [i for i, label in enumerate(block.levels) if label == level]
     if not hits:
         hits = [i for i, label in enumerate(block.levels) if str(label) == str(level)]

@@ -54,15 +54,35 @@ def fit_json(fit: Fit, design: Design, tests: RowTests | None = None) -> dict[st
             if c.group != RESIDUAL
         ],
         "residual_variance": _number(fit.sigma2),
-        **_effect_sizes(fit, design),
+        **({} if fit.residual else _effect_sizes(fit, design)),
+        **_residual(fit),
         "status": certificate.status,
         "is_singular": certificate.status == "singular" or bool(certificate.redundant),
         "certificate": _certificate(certificate),
         "seconds": {stage: _number(value) for stage, value in fit.seconds.items()},
         "advice": [
             {"code": a.code, "severity": a.severity, "sentence": a.sentence, "mend": a.mend}
-            for a in advise(design, fit)
+            for a in (() if fit.residual else advise(design, fit))
         ],
+    }
+
+
+def _residual(fit: Fit) -> dict[str, Any]:
+    """The residual structure; nothing for independent residuals of one variance."""
+    record = fit.residual
+    if record is None:
+        return {}
+    return {
+        "residual": {
+            "structure": record.title,
+            "sentence": record.sentence,
+            "parameters": [
+                {"term": name, "estimate": _number(value), "std_error": _number(error)}
+                for name, value, error in zip(
+                    record.names, record.estimates, record.std_errors, strict=True
+                )
+            ],
+        }
     }
 
 

@@ -95,6 +95,7 @@ def sections(
         _labels_section(design, labels or {}),
         _means_section(fit, design, tests),
         *_variance_sections(fit, design),
+        *_residual_sections(fit),
         _criterion_section(fit, design),
         Section(
             "In words", sentences=(*_icc_sentences(fit, design), *_slope_sentences(fit, design))
@@ -230,6 +231,28 @@ def _variance_sections(fit: Fit, design: Design) -> list[Section]:
     return out
 
 
+def _residual_sections(fit: Fit) -> list[Section]:
+    """Parameters of a residual structure; nothing for independent residuals of one variance."""
+    record = fit.residual
+    if record is None:
+        return []
+    decimals = decimals_for([float(s) for s in record.std_errors if np.isfinite(s)])
+    body = tuple(
+        (name, number(float(value), decimals), number(float(error), decimals))
+        for name, value, error in zip(
+            record.names, record.estimates, record.std_errors, strict=True
+        )
+    )
+    sentences = [record.sentence]
+    if record.n_variances:
+        sentences.append(
+            "log_variance: log of the residual variance relative to the one above, which is that"
+            " of the reference."
+        )
+    grid = Grid(("Parameter", "Estimate", "Std. error"), body)
+    return [Section("Residual structure", grid=grid, sentences=tuple(sentences))]
+
+
 def _structure_notes(block: RandomBlock) -> list[str]:
     out = []
     for start, stop, structure in block.structure.terms:
@@ -257,6 +280,9 @@ def _criterion_section(fit: Fit, design: Design) -> Section:
         f"{len(fit.theta)} {noun} of random effects",
         "the residual variance",
     ]
+    if fit.residual is not None:
+        own = count(len(fit.residual.phi), "parameter") + " of the residual structure"
+        parts = [parts[0], *(parts[1:2] if len(fit.theta) else ()), own, parts[2]]
     sentences = [
         f"{count(fit.n_parameters, 'parameter')}: {join_words(parts)}."
         f" AIC and BIC count all of them; BIC takes N = {fit.n} rows."
@@ -269,7 +295,9 @@ def _criterion_section(fit: Fit, design: Design) -> Section:
 
 
 def _icc_sentences(fit: Fit, design: Design) -> list[str]:
-    out = []
+    out: list[str] = []
+    if fit.residual is not None:
+        return out  # shares of variance need one residual variance and independent residuals
     empty = is_unconditional(design)
     start = "" if empty else "Given the predictors, "
     weight = "" if design.weights is None else " (rows of weight 1)"
@@ -322,7 +350,9 @@ def _convergence_section(fit: Fit, verbose: bool) -> Section:
 
 
 def _advice_sentences(fit: Fit, design: Design) -> tuple[str, ...]:
-    out = []
+    out: list[str] = []
+    if fit.residual is not None:
+        return ()  # the checks assume independent residuals of one variance
     for advice in advise(design, fit):
         # The section on convergence has said already that, and why, the fit is not certified.
         text = advice.mend if advice.code == "not_certified" else f"{advice.sentence} {advice.mend}"

@@ -165,6 +165,19 @@ class StructuredObjective:
             np.hstack([before, scaled[:, :Q]]),
         )
 
+    def conditional_residuals(self, psi: Array) -> Array:
+        """``L^-1 D^-1 (y - X beta - Z b)`` of the sorted rows, scaled problem: (n,)."""
+        inner = self.ensure(psi)
+        Q, profile = self.problem.n_random, inner.profile
+        if profile is None or not isinstance(inner.engine, NestedEngine):
+            raise ValueError("the objective is not set")
+        w = np.append(-profile.beta, 1.0)
+        out = self._W[:, Q:] @ w
+        if Q:
+            b = inner.engine.conditional_moments()[0] @ w
+            out = out + np.einsum("iq,iq->i", self._W[:, :Q], b[self.problem.codes[0]])
+        return np.asarray(out)
+
     def hessian(self, psi: Array, step: float = 1e-5) -> Array:
         """Central differences of the gradient; leaves ``psi`` set."""
         k = self.n_parameters

@@ -200,6 +200,22 @@ class Whitener:
             out[stack.rows] = stack.root().transpose(0, 2, 1) @ F[stack.rows]
         return out
 
+    def colour(self, E: Array) -> Array:
+        """``D L E``: independent rows E (n, c) turned into residuals (relative to sigma)."""
+        out = E
+        if self.is_markov:
+            out = E / self._s[:, None]
+            start = np.flatnonzero(self._is_first)
+            length = np.diff(np.append(start, self.n))
+            for k in range(1, int(length.max())):
+                rows = start[length > k] + k
+                out[rows] += self._r[rows, None] * out[rows - 1]
+        elif self.layout.maps:
+            out = np.empty_like(E)
+            for stack in self._stacks:
+                out[stack.rows] = np.linalg.solve(stack.root(), E[stack.rows])
+        return np.asarray(out * self.sd[:, None])
+
     # -- first derivatives ---------------------------------------------------------------------
 
     def score(self, U: Array, Y: Array, Y_scaled: Array) -> Array:

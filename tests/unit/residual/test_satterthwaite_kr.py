@@ -1,0 +1,142 @@
+"""Degrees of freedom with structured residuals against dense definitions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import multilevel as mlm
+from multilevel.estimate.structured import reported
+from tests.support.residual import repeated_measures, residual_matrix
+
+CASES = {
+    "ar1": ("y ~ time + x + (1 | id)", "ar1(time | id)"),
+    "cs": ("y ~ time + x", "cs(time | id)"),
+    "csh": ("y ~ time + x", "csh(time | id)"),
+    "toep": ("y ~ time + x", "toep(time | id, band=1)"),
+    "exp": ("y ~ time + x + (1 | site)", "exp(time | id)"),
+}
+
+
+def dense_pieces(m, kind, formula):
+    """``V`` (absolute) as a function of (G elements, phi, sigma2), X and the parameters."""
+    data = repeated_measures(3, n_ids=20)
+    design = m.design
+    G = [g[np.tril_indices(len(g))] for g in m.fit.random_covariance]
+    phi = m.fit.residual.phi
+    sizes = [len(g) for g in G]
+    point = np.concatenate([*G, phi, [m.fit.sigma2]])
+
+    def V(w):
+        names, values = reported(design.residual, w[sum(sizes) : -1])
+        R = residual_matrix(kind, dict(zip(names, values, strict=True)), data, None, [])
+        out = w[-1] * R
+        at = 0
+        for block, size in zip(design.blocks, sizes, strict=True):
+            q = len(block.names)
+            S = np.zeros((q, q))
+            S[np.tril_indices(q)] = w[at : at + size]
+            S = S + np.tril(S, -1).T
+            at += size
+            inside = block.columns @ S @ block.columns.T
+            out = out + inside * (block.codes[:, None] == block.codes[None])
+        return out
+
+    return V, design.X, design.y, point
+
+
+def reml_criterion(V, X, y):
+    inverse = np.linalg.inv(V)
+    T = X.T @ inverse @ X
+    e = y - X @ np.linalg.solve(T, X.T @ inverse @ y)
+    return np.linalg.slogdet(V)[1] + np.linalg.slogdet(T)[1] + e @ inverse @ e
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_satterthwaite_equals_differences_of_the_dense_criterion(kind):
+    formula, residual = CASES[kind]
+    m = mlm.fit(formula, repeated_measures(3, n_ids=20), residual=residual)
+    assert m.certificate.status == "certified"
+    V, X, y, w = dense_pieces(m, kind, formula)
+    k = len(w)
+    h = 1e-4 * np.maximum(1.0, np.abs(w))
+    H = np.zeros((k, k))
+    for a in range(k):
+        for b in range(a + 1):
+            total = 0.0
+            for s, t in ((1, 1), (1, -1), (-1, 1), (-1, -1)):
+                z = w.copy()
+                z[a] += s * h[a]
+                z[b] += t * h[b]
+                total += s * t * reml_criterion(V(z), X, y)
+            H[a, b] = H[b, a] = total / (4.0 * h[a] * h[b])
+    W = 2.0 * np.linalg.inv(H)
+
+    def variance(z):
+        return np.diag(np.linalg.inv(X.T @ np.linalg.solve(V(z), X)))
+
+    slopes = np.stack(
+        [(variance(w + e) - variance(w - e)) / (2.0 * h[a]) for a, e in enumerate(np.diag(h))]
+    )
+    expected = 2.0 * variance(w) ** 2 / np.einsum("ap,ab,bp->p", slopes, W, slopes)
+    found = m.coefficients(df="satterthwaite")["df"].to_numpy()
+    np.testing.assert_allclose(found, expected, rtol=2e-3)
+
+
+@pytest.mark.parametrize("kind", CASES)
+def test_kenward_roger_equals_its_dense_definition(kind):
+    formula, residual = CASES[kind]
+    m = mlm.fit(formula, repeated_measures(3, n_ids=20), residual=residual)
+    V, X, _, w = dense_pieces(m, kind, formula)
+    k = len(w)
+    steps = 1e-5 * np.maximum(1.0, np.abs(w))
+    dV = [(V(w + e) - V(w - e)) / (2.0 * e.sum()) for e in np.diag(steps)]
+    inverse = np.linalg.inv(V(w))
+    Phi = np.linalg.inv(X.T @ inverse @ X)
+    P = [-X.T @ inverse @ D @ inverse @ X for D in dV]
+    Q = [[X.T @ inverse @ A @ inverse @ B @ inverse @ X for B in dV] for A in dV]
+    info = np.array(
+        [
+            [
+                0.5 * np.trace(inverse @ dV[i] @ inverse @ dV[j])
+                - np.trace(Phi @ Q[i][j])
+                + 0.5 * np.trace(Phi @ P[i] @ Phi @ P[j])
+                for j in range(k)
+            ]
+            for i in range(k)
+        ]
+    )
+    W = np.linalg.inv(info)
+    inside = sum(W[i, j] * (Q[i][j] - P[i] @ Phi @ P[j]) for i in range(k) for j in range(k))
+    adjusted = Phi + 2.0 * Phi @ inside @ Phi
+    found = m.coefficients(df="kenward-roger")
+    np.testing.assert_allclose(found["std_error"], np.sqrt(np.diag(adjusted)), rtol=1e-5)
+    for a, row in enumerate(np.eye(len(Phi))):
+        f = row @ Phi @ row
+        s = np.array([row @ Phi @ P[i] @ Phi @ row for i in range(k)])
+        assert found["df"][a] == pytest.approx(2.0 * f**2 / (s @ W @ s), rel=1e-4)
+
+
+def test_unstructured_equals_the_multivariate_analysis():
+    """Balanced data, everything free: the t test of a within-unit change is exact.
+
+    With an unstructured covariance, the growth of each unit is one number; the contrast of two
+    groups in the mean slope has 2(J/2 - 1) degrees of freedom (Kenward & Roger 1997 keep this).
+    """
+    rng = np.random.default_rng(8)
+    n, times = 16, np.array([0.0, 1.0])
+    group = np.repeat([0, 1], n // 2)
+    y = rng.normal(size=(n, 2)) + np.outer(group, times) * 0.7
+    data = {
+        "y": y.ravel(), "time": np.tile(times, n), "group": np.repeat(group, 2),
+        "id": np.repeat(np.arange(n), 2),
+    }  # fmt: skip
+    m = mlm.fit("y ~ time * group", data, residual="un(time | id)")
+    change = y[:, 1] - y[:, 0]
+    a, b = change[group == 1], change[group == 0]
+    pooled = (a.var(ddof=1) * 7 + b.var(ddof=1) * 7) / 14
+    t = (a.mean() - b.mean()) / np.sqrt(pooled * 2 / 8)
+    for df in ("satterthwaite", "kenward-roger"):
+        row = m.coefficients(df=df).set_index("term").loc["time:group"]
+        assert row["df"] == pytest.approx(14.0, rel=1e-4), df
+        assert row["statistic"] == pytest.approx(t, rel=1e-5), df
