@@ -21,6 +21,8 @@ _HOME = {
     "MultilevelFit": "multilevel.api.result",
     "describe": "multilevel.api.describe",
     "compare": "multilevel.api.compare",
+    "sem": "multilevel.api.sem",
+    "StructuralResult": "multilevel.api.sem",
     "read": "multilevel.tables.read",
     "Table": "multilevel.tables.table",
     "to_long": "multilevel.tables.reshape",
@@ -55,6 +57,8 @@ if TYPE_CHECKING:
     from multilevel.api.describe import describe as describe
     from multilevel.api.fit import fit as fit
     from multilevel.api.result import MultilevelFit as MultilevelFit
+    from multilevel.api.sem import StructuralResult as StructuralResult
+    from multilevel.api.sem import sem as sem
     from multilevel.api.table import table as table
     from multilevel.tables.read import read as read
     from multilevel.tables.reshape import to_long as to_long

@@ -171,17 +171,17 @@ def _group(
         raise DesignError("Every group has rows.", f"{len(rows)}{where}", "leave the group out")
     used, compact = np.unique(codes[rows], return_inverse=True)
     compact = compact.ravel().astype(np.intp)
-    within = model.observed("within")
-    y = np.column_stack([columns[n][rows] for n in within]) if within else np.zeros((len(rows), 0))
-    for k, name in enumerate(within):
-        _check_varies(name, y[:, k], compact, k < len(model.both), model.cluster, where)
-    z = [_cluster_values(n, columns[n][rows], compact, labels[used]) for n in model.between_only]
     if (model.both or model.between_only) and len(used) == len(rows):
         raise DesignError(
             "Some clusters have two rows or more.",
             f"every {model.cluster} has one{where}",
             "write a model without levels, or name another cluster column",
         )
+    within = model.observed("within")
+    y = np.column_stack([columns[n][rows] for n in within]) if within else np.zeros((len(rows), 0))
+    for k, name in enumerate(within):
+        _check_varies(name, y[:, k], compact, k < len(model.both), model.cluster, where)
+    z = [_cluster_values(n, columns[n][rows], compact, labels[used]) for n in model.between_only]
     table_z = np.column_stack(z) if z else np.zeros((len(used), 0))
     for k, name in enumerate(model.between_only):
         _check_varies(name, table_z[:, k], np.arange(len(used)), False, model.cluster, where)

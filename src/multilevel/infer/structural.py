@@ -114,6 +114,18 @@ def structural_covariance(
     return StructuralCovariance(type, inverse, sentence)
 
 
+def covariance_if_any(
+    problem: StructuralProblem, fit: StructuralFit, type: StdErrorType
+) -> StructuralCovariance:
+    """As ``structural_covariance``; NaN, with the reason as the sentence, where there is none."""
+    try:
+        return structural_covariance(problem, fit, type)
+    except InferenceError as error:
+        q = fit.n_parameters
+        sentence = f"No standard errors: {error.must.rstrip('.')} ({error.found})."
+        return StructuralCovariance(type, np.full((q, q), np.nan), sentence)
+
+
 def correction_trace(problem: StructuralProblem, fit: StructuralFit) -> float:
     """``tr(H^-1 J)``: the number of parameters if the model is right (Yuan & Bentler 2000)."""
     objective = problem.objective(fit.model)

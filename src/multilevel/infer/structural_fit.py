@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
+from multilevel.errors import InferenceError
 from multilevel.estimate.structural import StructuralFit, StructuralProblem
 from multilevel.infer.distributions import chi_square_tail
 from multilevel.infer.structural import correction_trace
@@ -88,7 +89,7 @@ def fit_measures(
     ------
     InferenceError : an information matrix without an inverse.
     """
-    trace = correction_trace(problem, saturated)
+    trace = _trace(problem, saturated)
     model = _test(problem, fit, saturated, trace)
     baseline = _test(problem, independence, saturated, trace)
     n, groups = fit.n_rows, len(fit.model.groups)
@@ -113,8 +114,16 @@ def fit_measures(
         rmsea_robust=_rmsea(model, model.scaling, n, groups),
         srmr_within=srmr["within"],
         srmr_between=srmr["between"],
-        sentence=_sentence(model),
+        sentence=_sentence(model, saturated),
     )
+
+
+def _trace(problem: StructuralProblem, fit: StructuralFit) -> float:
+    """``correction_trace``, NaN where the information has no inverse."""
+    try:
+        return correction_trace(problem, fit)
+    except InferenceError:
+        return _NAN
 
 
 def _test(
@@ -126,8 +135,8 @@ def _test(
     if df <= 0:
         return ChiSquare(0.0 if df == 0 else statistic, df, _NAN, _NAN, _NAN, _NAN)
     p_value = float(chi_square_tail(statistic, df))
-    scaling = (trace - correction_trace(problem, fit)) / df
-    if scaling <= 0.0:
+    scaling = (trace - _trace(problem, fit)) / df
+    if not scaling > 0.0:
         return ChiSquare(statistic, df, p_value, _NAN, _NAN, _NAN)
     scaled = statistic / scaling
     return ChiSquare(statistic, df, p_value, scaling, scaled, float(chi_square_tail(scaled, df)))
@@ -193,7 +202,12 @@ def _srmr(
     return total / weight
 
 
-def _sentence(model: ChiSquare) -> str:
+def _sentence(model: ChiSquare, saturated: StructuralFit) -> str:
+    if not saturated.certificate.is_certified:
+        return (
+            "The saturated model has no certified optimum in these data, so that chi-square, CFI, "
+            "TLI, RMSEA and SRMR are not to be trusted (few clusters for many variables?)."
+        )
     if model.df == 0:
         return (
             "The model is saturated: it reproduces all means and covariances, so that its fit "
