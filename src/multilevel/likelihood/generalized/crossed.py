@@ -15,7 +15,18 @@ from numpy.typing import NDArray
 
 from multilevel.errors import LikelihoodError
 from multilevel.likelihood.blocks import row_kernels as kernels
-from multilevel.likelihood.generalized.joint_error import joint_error, sample_jointly, second_order
+from multilevel.likelihood.generalized.joint_error import (
+    JointSample,
+    sample_jointly,
+    sampled_error,
+    second_order,
+    second_order_error,
+)
+from multilevel.likelihood.generalized.leaf_sampling import (
+    NODES,
+    LeafIntegrator,
+    sample_given_leaf,
+)
 from multilevel.likelihood.generalized.mode_search import ModePoint, ModeSearch
 from multilevel.likelihood.generalized.objective import ErrorEstimate
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
@@ -24,6 +35,7 @@ from multilevel.likelihood.generalized.storage_choice import choose_storage
 from multilevel.likelihood.generalized.working_information import working_information
 
 Array = NDArray[np.float64]
+FEWEST_DRAWS = 50  # of the other random effects when the finest factor is integrated
 
 
 class CrossedLaplace:
@@ -203,12 +215,25 @@ class CrossedLaplace:
         Else, and where ``draws`` is below 2, the second-order term of the Laplace expansion.
         """
         point = self._set_point()
+        sampled = self._sample(point, rng, draws) if draws >= 2 else None
+        if sampled is not None and sampled.is_reliable:
+            return sampled_error(sampled)
         leverage, _ = self._leverages(self._one_group, 1)
         term = second_order(self.search, self._Z, point, leverage)
-        sampled = None
-        if draws >= 2:
-            sampled = sample_jointly(self.search, self._fixed, self._Z, point, rng, draws)
-        return joint_error(sampled, term, self.layout.n)
+        return second_order_error(term, self.layout.n, sampled)
+
+    def _sample(self, point: ModePoint, rng: np.random.Generator, draws: int) -> JointSample:
+        """Draws of all random effects, or of all but the finest factor's where that is possible.
+
+        ``draws`` counts passes over the rows, so quadrature points count too.
+        """
+        layout = self.layout
+        if len(layout.sizes) > 1 and layout.sizes[0][1] == 1:
+            leaf, codes = self.storage.effects[0][:, 0], layout.codes[0]
+            inner = LeafIntegrator(self.search, leaf, codes, self._fixed, self._Z, point)
+            if inner.is_possible:
+                return sample_given_leaf(inner, rng, max(FEWEST_DRAWS, draws // NODES))
+        return sample_jointly(self.search, self._fixed, self._Z, point, rng, draws)
 
     def set_modes(self, modes: Sequence[Array]) -> None:
         """Start the next search from these, (J_t, q_t) per block."""

@@ -49,12 +49,14 @@ class JointSample:
     std_error : its Monte Carlo standard error.
     draws : draws, both halves of each pair counted.
     effective : effective number of draws ``(sum w)^2 / sum w^2``.
+    nodes : quadrature points by which the finest factor was integrated; 0: all effects drawn.
     """
 
     log_ratio: float
     std_error: float
     draws: int
     effective: float
+    nodes: int = 0
 
     @property
     def is_reliable(self) -> bool:
@@ -85,7 +87,12 @@ def sample_jointly(
             u = point.u[:, None] + (moved if sign == 0 else -moved)
             h = _heights(search, fixed, Z, u)
             log_weights[sign, here] = h - point.h - log_density[here]
-    log_weights -= 0.5 * N * np.log(2.0 * np.pi)
+    return summarise_weights(log_weights - 0.5 * N * np.log(2.0 * np.pi))
+
+
+def summarise_weights(log_weights: Array, nodes: int = 0) -> JointSample:
+    """The estimate from log weights (2, pairs) of antithetic pairs."""
+    pairs = log_weights.shape[1]
     top = float(log_weights.max())
     weights = np.exp(log_weights - top)
     means = weights.mean(axis=0)
@@ -96,6 +103,7 @@ def sample_jointly(
         std_error=float(np.sqrt(variance)),
         draws=2 * pairs,
         effective=float(weights.sum() ** 2 / (weights**2).sum()),
+        nodes=nodes,
     )
 
 
@@ -159,25 +167,35 @@ def second_order(
     return SecondOrder(total, pairs)
 
 
-def joint_error(sampled: JointSample | None, term: SecondOrder, n: int) -> ErrorEstimate:
-    """The better of the two estimates, in -2 log-likelihood (approximation minus truth)."""
-    pairs = "" if term.has_pairs else f", without the part that pairs all {n:,} rows"
-    if sampled is not None and sampled.is_reliable:
-        error, se = 2.0 * sampled.log_ratio, 2.0 * sampled.std_error
-        sentence = (
-            f"-2 log-likelihood differs by {error:+.3g} (Monte Carlo standard error {se:.2g}) "
-            f"from importance sampling of all random effects together ({sampled.draws} draws, "
-            f"worth {sampled.effective:.0f} independent ones); the second-order term of the "
-            f"Laplace expansion{pairs} says {2.0 * term.value:+.3g}."
+def sampled_error(sampled: JointSample) -> ErrorEstimate:
+    """The error of ``-2 log L`` (approximation minus truth) by importance sampling."""
+    error, se = 2.0 * sampled.log_ratio, 2.0 * sampled.std_error
+    what = "all random effects together"
+    if sampled.nodes:
+        what = (
+            "all random effects but those of the factor with most levels, which are integrated "
+            f"with {sampled.nodes} quadrature points each"
         )
-        return ErrorEstimate(error, se, "importance sampling", sentence)
+    sentence = (
+        f"-2 log-likelihood differs by {error:+.3g} (Monte Carlo standard error {se:.2g}) from "
+        f"importance sampling of {what} ({sampled.draws} draws, worth {sampled.effective:.0f} "
+        "independent ones)."
+    )
+    return ErrorEstimate(error, se, "importance sampling", sentence)
+
+
+def second_order_error(
+    term: SecondOrder, n: int, unreliable: JointSample | None = None
+) -> ErrorEstimate:
+    """The error of ``-2 log L`` as the second-order term; says which sampling was set aside."""
+    pairs = "" if term.has_pairs else f", without the part that pairs all {n:,} rows,"
     sentence = (
         f"The second-order term of the Laplace expansion{pairs} changes -2 log-likelihood by "
         f"{-2.0 * term.value:+.3g}"
     )
-    if sampled is not None:
+    if unreliable is not None:
         sentence += (
-            f"; importance sampling was not reliable ({sampled.draws} draws worth only "
-            f"{sampled.effective:.0f})"
+            f"; importance sampling was not reliable ({unreliable.draws} draws worth only "
+            f"{unreliable.effective:.0f})"
         )
     return ErrorEstimate(2.0 * term.value, 0.0, "second-order Laplace", sentence + ".")

@@ -13,10 +13,12 @@ from multilevel.likelihood.generalized.joint_error import (
     STEP,
     JointSample,
     SecondOrder,
-    joint_error,
     sample_jointly,
+    sampled_error,
     second_order,
+    second_order_error,
 )
+from multilevel.likelihood.generalized.leaf_sampling import LeafIntegrator
 from multilevel.likelihood.generalized.problem import EffectBlock, FixedPart, GeneralizedProblem
 from multilevel.likelihood.generalized.row import Response
 from multilevel.likelihood.generalized.storage_choice import STORAGES
@@ -131,14 +133,77 @@ def _by_definition(problem, psi, pairs):
 
 
 def test_draws_that_carry_little_are_not_believed():
-    term = SecondOrder(0.2, False)
-    found = joint_error(JointSample(5.0, 0.1, 1000, 3.0), term, 1234)
+    weak = JointSample(5.0, 0.1, 1000, 3.0)
+    assert not weak.is_reliable
+    found = second_order_error(SecondOrder(0.2, False), 1234, weak)
     assert found.method == "second-order Laplace"
     assert found.criterion == pytest.approx(0.4)
     assert "1000 draws worth only 3" in found.sentence
     assert "without the part that pairs all 1,234 rows" in found.sentence
-    trusted = joint_error(JointSample(0.3, 0.01, 1000, 800.0), term, 1234)
+    strong = JointSample(0.3, 0.01, 1000, 800.0, nodes=11)
+    assert strong.is_reliable
+    trusted = sampled_error(strong)
     assert (trusted.criterion, trusted.std_error) == (0.6, 0.02)
+    assert "11 quadrature points" in trusted.sentence
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+def test_joint_draws_agree_with_the_integral_too(storage, integrated):
+    problem, psi, exact = integrated
+    objective = CrossedLaplace(problem, storage)
+    truth = objective.value(psi) - exact
+    args = (objective.search, objective._fixed, objective._Z, objective._set_point())
+    found = sampled_error(sample_jointly(*args, np.random.default_rng(3), 12_000))
+    assert "all random effects together" in found.sentence
+    assert 0.0 < found.std_error < 0.15 * abs(truth)
+    assert abs(found.criterion - truth) < 3.5 * found.std_error
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize(
+    ("kind", "family", "spread"),
+    [
+        ("crossed", "logit", "mean"),
+        ("deep", "poisson", "mean"),
+        ("crossed3", "gauss", "both"),
+        ("nested", "student", "mean"),
+    ],
+)
+def test_weights_given_the_leaf_are_their_definition(kind, family, spread, storage):
+    problem = random_problem(kind, family, spread=spread)
+    psi = random_psi(problem, scale=0.6)
+    objective = CrossedLaplace(problem, storage)
+    objective.value(psi)
+    point, N = objective._set_point(), objective.layout.n_effects
+    effects = objective.storage.effects
+    inner = LeafIntegrator(
+        objective.search, effects[0][:, 0], objective.layout.codes[0],
+        objective._fixed, objective._Z, point,
+    )  # fmt: skip
+    noise = np.random.default_rng(3).standard_normal(N)
+    u = point.u + objective.storage.colour(noise[:, None])[:, 0]
+    # dense, in the order of the oracle: block after block
+    place = np.concatenate([e.reshape(-1) for e in effects])
+    dense = DenseLaplace(problem, psi)
+    J = problem.blocks[0].n_levels
+    v = u[place]
+    D, B = np.diag(dense.H)[:J], dense.H[J:, :J]
+    S = dense.H[J:, J:] - (B / D) @ B.T
+    d = v[J:] - dense.u[J:]
+    middle = dense.u[:J] - B.T @ d / D
+    rows = problem.row_likelihood()
+    x, w = np.polynomial.hermite_e.hermegauss(60)
+    integrals = np.zeros((J, 60))
+    for k in range(60):
+        leaf = middle + x[k] / np.sqrt(D)
+        value = rows.newton(dense.eta(np.concatenate([leaf, v[J:]])))[0]
+        integrals[:, k] = (
+            np.bincount(problem.blocks[0].codes, value, J) - leaf**2 / 2 + x[k] ** 2 / 2
+        )
+    inside = logsumexp(integrals, axis=1, b=w / np.sqrt(2 * np.pi)).sum()
+    expected = inside - v[J:] @ v[J:] / 2 + d @ S @ d / 2 - dense.h(dense.u)
+    assert inner.is_possible
+    assert inner.log_weight(u, noise) == pytest.approx(expected, abs=2e-4)
 
 
 def test_the_same_generator_gives_the_same_draws():
