@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from multilevel.errors import InferenceError
 from multilevel.infer.bootstrap_pool import check_workers, in_processes
-from multilevel.infer.bootstrap_refits import Observer, Refits, Replicate
+from multilevel.infer.bootstrap_refits import Near, Observer, Refits, Replicate
 from multilevel.infer.variance_intervals import Quantity, value_of
 
 if TYPE_CHECKING:
@@ -173,21 +173,22 @@ def bootstrap_models(
         )
     refits = Refits.of(problems, fits, checked, observe)
     seeds = seed.spawn(n_boot)
-    found: list[Replicate | None] = [None] * n_boot
+    found: list[Replicate | Near | None] = [None] * n_boot
     use_batch = (n_boot >= BATCHED_FROM if batched is None else batched) and refits.can_batch
     count = _Count(n_boot, progress)
     if use_batch:
         _in_batches(refits, seeds, found, count)
-    left = [k for k in range(n_boot) if found[k] is None]
+    left = [k for k in range(n_boot) if not isinstance(found[k], Replicate)]
     if workers > 1 and not use_batch:
         for k, replicate in in_processes(refits, left, [seeds[k] for k in left], workers):
             found[k] = replicate
             count.add(1)
     else:
         for k in left:
-            found[k] = refits.one(seeds[k])
+            near = found[k]
+            found[k] = refits.one(seeds[k], near if isinstance(near, Near) else None)
             count.add(1)
-    return _collect(problems[0], checked, [r for r in found if r is not None])
+    return _collect(problems[0], checked, [r for r in found if isinstance(r, Replicate)])
 
 
 class _Count:
@@ -206,14 +207,14 @@ class _Count:
 def _in_batches(
     refits: Refits,
     seeds: Sequence[np.random.SeedSequence],
-    found: list[Replicate | None],
+    found: list[Replicate | Near | None],
     count: _Count,
 ) -> None:
     """Fill in the replicates that the compiled loop can fit."""
     for at in range(0, len(seeds), refits.batch_size):
         part = seeds[at : at + refits.batch_size]
         found[at : at + len(part)] = refits.many(part)
-        count.add(sum(r is not None for r in found[at : at + len(part)]))
+        count.add(sum(isinstance(r, Replicate) for r in found[at : at + len(part)]))
 
 
 def _collect(prepared: Prepared, kind: BootstrapKind, found: Sequence[Replicate]) -> Bootstrap:

@@ -67,6 +67,13 @@ class Replicate:
 
 
 @dataclass(frozen=True)
+class Near:
+    """Where the search for each model ended, of a replicate that a batch could not finish."""
+
+    starts: Sequence[Array | None]
+
+
+@dataclass(frozen=True)
 class Refits:
     """What every replicate is: draws, and refits of every model to them.
 
@@ -122,11 +129,18 @@ class Refits:
         one = all(p.cross.n_blocks == 1 for p in self.problems)
         return one and not isinstance(self.source, RowSource)
 
-    def one(self, seed: np.random.SeedSequence) -> Replicate:
-        """Draw and refit one replicate; what fails is its status."""
+    def one(self, seed: np.random.SeedSequence, near: Near | None = None) -> Replicate:
+        """Draw and refit one replicate; what fails is its status.
+
+        ``near`` holds start values closer to the optimum than the fits' own.
+        """
         try:
             problems = self._drawn(np.random.default_rng(seed))
-            starts = [None if isinstance(self.source, RowSource) else f.theta for f in self.fits]
+            starts: Sequence[Array | None] = [f.theta for f in self.fits]
+            if isinstance(self.source, RowSource):
+                starts = [None] * len(problems)
+            elif near is not None:
+                starts = near.starts
             fits = [solve(p, theta_start=t) for p, t in zip(problems, starts, strict=True)]
         except FITTING_ERRORS as error:
             return Replicate(f"failed: {error.must} {error.found}")
@@ -160,8 +174,8 @@ class Refits:
             return max(1, BLOCK_DOUBLES // (4 * J * q))
         return max(1, BLOCK_DOUBLES // (3 * self.problems[0].design.n))
 
-    def many(self, seeds: Sequence[np.random.SeedSequence]) -> list[Replicate | None]:
-        """Fit replicates in one compiled loop; None where ``one`` must be asked.
+    def many(self, seeds: Sequence[np.random.SeedSequence]) -> list[Replicate | Near]:
+        """Fit replicates in one compiled loop; start values where ``one`` must be asked.
 
         Only where ``can_batch``. A fit near the boundary is left to ``one``, where boundaries are
         proven.
@@ -171,7 +185,7 @@ class Refits:
         if isinstance(self.source, StatisticSource):
             drawn = [self.source.draw_each(rngs)]
         elif isinstance(self.source, RowSource):
-            return [None] * len(rngs)
+            return [Near([None] * len(self.problems)) for _ in rngs]
         else:
             Y = np.column_stack([self.source.draw(rng) for rng in rngs])
             drawn = [row_statistics(problem, Y) for problem in self.problems]
@@ -179,11 +193,11 @@ class Refits:
             _batched(problem, fit, responses)
             for problem, fit, responses in zip(self.problems, self.fits, drawn, strict=True)
         ]
-        out: list[Replicate | None] = []
+        out: list[Replicate | Near] = []
         for k in range(len(rngs)):
-            found = [estimates for model in fitted if (estimates := model[k]) is not None]
+            found = [e for _, model in fitted if (e := model[k]) is not None]
             if len(found) < len(fitted):
-                out.append(None)
+                out.append(Near([theta[k] for theta, _ in fitted]))
                 continue
             observed = None
             if self.observe is not None and Y is not None:
@@ -193,8 +207,11 @@ class Refits:
         return out
 
 
-def _batched(prepared: Prepared, fit: Fit, drawn: Responses) -> list[Estimates | None]:
-    """One model fitted to many responses; None where the batch gave no interior optimum."""
+def _batched(
+    prepared: Prepared, fit: Fit, drawn: Responses
+) -> tuple[Array, list[Estimates | None]]:
+    """One model fitted to many responses: where the search ended (R, r), and the estimates,
+    None where that is no interior optimum."""
     mapping, cross = prepared.design.blocks[0].structure, prepared.cross
     scaling, reml = prepared.scaling, prepared.method == "reml"
     found = fit_responses(cross, mapping, drawn, fit.theta, reml)
@@ -202,7 +219,7 @@ def _batched(prepared: Prepared, fit: Fit, drawn: Responses) -> list[Estimates |
     factors = scaling.random[0] @ np.tensordot(found.theta, mapping.basis, axes=1)
     sigma2 = found.sigma2 * scaling.y_scale**2
     covariances = sigma2[:, None, None] * (factors @ factors.transpose(0, 2, 1))
-    return [
+    return found.theta, [
         Estimates(
             scaling.beta(found.beta[k]), (covariances[k],), float(sigma2[k]), float(criterion[k])
         )
