@@ -23,7 +23,8 @@ Array = NDArray[np.float64]
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 Three = tuple[float, float, float]
 
-#: Terms below e^-40 of the largest are left out; more claims than e^28 are outside the domain.
+#: Terms below e^-40 of the largest are left out. Outside the domain are sums that peak beyond term
+#: e^28, and powers nearer to 1 or 2 than e^-28.
 _DEPTH, _MOST = 40.0, 28.0
 
 
@@ -102,10 +103,8 @@ def _series(y: float, a: float, t: float, full: bool, s: Array) -> None:
             j += 1.0 if side == 0 else -1.0
     total = n[0]
     n /= total
-    s[0] = peak + math.log(total)
-    m, v = n[1], n[2]
-    s[1] = (top + m) * za
-    s[2] = t_top + v
+    s[0], m, v = peak + math.log(total), n[1], n[2]
+    s[1], s[2] = (top + m) * za, t_top + v
     if full:
         cmm, cmv, cvv = n[3] - m * m, n[4] - m * v, n[5] - v * v
         kmmm = n[6] - 3.0 * m * n[3] + 2.0 * m**3
@@ -162,7 +161,7 @@ def tweedie(eta: Array, y: Array, level: int, out: Array) -> None:
             if y[i] > 0.0:
                 s[:] = 0.0
                 log_c = -max(t, 0.0) - math.log1p(math.exp(-abs(t)))
-                if math.exp(log_c) * math.log(y[i]) - a - log_c > _MOST or t < -_MOST:
+                if math.exp(log_c) * math.log(y[i]) - a - log_c > _MOST or abs(t) > _MOST:
                     o[0] = -math.inf
                 else:
                     _series(y[i], a, t, level >= 4, s)
@@ -174,5 +173,7 @@ def tweedie(eta: Array, y: Array, level: int, out: Array) -> None:
                     o[9] += s[5]
                     for j in range(4):
                         o[16 + j] += s[6 + j]
+            if abs(t) > _MOST or math.isnan(o[0]):
+                o[0] = -math.inf
             for j in range(last):
                 out[j, k, i] = o[j]

@@ -100,7 +100,8 @@ class InverseGaussian(Gamma):
         y, mean = self.y[rows], self._mean(eta, rows)
         root = exp(-eta[1] / 2) / np.sqrt(y)
         second = 2 * exp(-eta[1]) / mean + special.log_ndtr(-root * (y / mean + 1))
-        p = np.asarray(np.clip(special.ndtr(root * (y / mean - 1)) + exp(second), 0.0, 1.0))
+        first = np.asarray(special.ndtr(root * (y / mean - 1)), dtype=np.float64)
+        p = np.asarray(np.clip(first + exp(second), 0.0, 1.0), dtype=np.float64)
         return p, p
 
     def _draw(self, eta: Array, rng: np.random.Generator, rows: slice) -> Array:
@@ -155,7 +156,8 @@ class Beta(JetRows):
 
     def _cumulative(self, eta: Array, rows: slice) -> Pair:
         mean, phi = self._mean(eta, rows), exp(eta[1])
-        p = np.asarray(special.betainc(phi * mean, phi * (1 - mean), self.y[rows]))
+        a, b = phi * mean, phi * (1 - mean)
+        p = np.asarray(special.betainc(a, b, self.y[rows]), dtype=np.float64)
         return p, p
 
     def _draw(self, eta: Array, rng: np.random.Generator, rows: slice) -> Array:
@@ -163,7 +165,7 @@ class Beta(JetRows):
         tiny = np.finfo(float).tiny
         y = rng.beta(np.maximum(phi * mean, tiny), np.maximum(phi * (1 - mean), tiny))
         # A draw that rounds to 0 or 1 is moved to the next number inside.
-        return np.clip(y, tiny, 1 - 2**-53)
+        return np.asarray(np.clip(y, tiny, 1 - 2**-53), dtype=np.float64)
 
     def _start(self, weights: Array) -> list[float]:
         from multilevel.likelihood.generalized.families.binomial import predictor

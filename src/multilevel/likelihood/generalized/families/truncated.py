@@ -42,7 +42,7 @@ class Truncated(JetRows):
             kept = jets.compose(v, (f0, f1, f2, f3), d, level)
             for where in jets.filled(d, level):
                 out[where] -= kept[where]
-        out[0] = np.where(np.isnan(out[0]), -np.inf, out[0])
+        out[0] = np.where((minus > 0) & ~np.isnan(out[0]), out[0], -np.inf)
 
     def _log_zero(self, eta: Array) -> Array:
         zero: Array = self.base.zero_jet(eta[:, None], slice(0, eta.shape[1]), jets.VALUE)[0, 0]
