@@ -17,7 +17,7 @@ def random_sums(e: Array, Z: Array, ptr: Index, part: Index, random: Index,
     return sums(Z[:, ptr[a] : ptr[b]] * e[random[part]], ptr, a, b).T
 
 
-def _hessian_adjoint(Linv: Array, W: Array) -> Array:
+def hessian_adjoint(Linv: Array, W: Array) -> Array:
     """Adjoint of ``H`` (J', q, q)."""
     q = W.shape[1]
     Y = np.tril(-W @ Linv.transpose(0, 2, 1) - np.eye(q))
@@ -33,7 +33,7 @@ def adjoint(
 ) -> None:  # fmt: skip
     """Complete the gradient through ``H`` and through the modes."""
     here, rows = slice(a, b), slice(int(ptr[a]), int(ptr[b]))
-    H = _hessian_adjoint(Linv[here], W[here])
+    H = hessian_adjoint(Linv[here], W[here])
     right = Lam @ H
     M = right @ Lam.T
     e = np.zeros((rho.shape[0], rows.stop - rows.start))

@@ -9,6 +9,8 @@ from multilevel.likelihood.generalized.objective import GeneralizedObjective
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
 from multilevel.likelihood.generalized.quadrature import NestedQuadrature
 from multilevel.likelihood.generalized.single_level import SingleLevel
+from multilevel.likelihood.generalized.tree import TreeQuadrature
+from multilevel.likelihood.generalized.tree_rows import is_chain
 
 
 def make_objective(
@@ -35,10 +37,12 @@ def make_objective(
         return NestedQuadrature(problem, wanted[0])
     if all(k == 1 for k in wanted):
         return CrossedLaplace(problem)
+    if len(problem.blocks) == 2 and is_chain(problem):
+        return TreeQuadrature(problem, (wanted[0], wanted[1]))
     raise LikelihoodError(
-        "Adaptive quadrature needs one grouping factor.",
-        f"{len(problem.blocks)} grouping factors with {wanted} points",
-        "use one grouping factor",
+        "Adaptive quadrature needs one grouping factor, or one nested in another.",
+        f"{len(problem.blocks)} factors that are not such a chain, {wanted} points",
+        "use the Laplace approximation (1 point)",
     )
 
 

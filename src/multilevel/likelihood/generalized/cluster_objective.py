@@ -161,6 +161,7 @@ class ClusterObjective:
         eta = np.empty((self.problem.n_parts, chunk.n_rows))
         design = (rows.Z, rows.ptr, rows.column_part, rows.random, chunk.start, chunk.stop, s.Lam)
         self.ops.predict(s.fixed, *design, s.u, eta)
+        again: set[int] = set()
         for _ in range(MAX_ITERATIONS):
             value, first, second = family.newton(eta, chunk.rows)
             left = self.ops.advance(
@@ -168,7 +169,12 @@ class ClusterObjective:
                 eta,
             )  # fmt: skip
             if left < 0:
-                raise self._no_value(-1 - left, "random effects without a mode")
+                failed = -1 - left
+                if failed in again:
+                    raise self._no_value(failed, "random effects without a mode")
+                again.add(failed)  # a warm start from far away may fail where zero does not
+                s.u[failed], s.status[failed] = 0.0, 0
+                self.ops.predict(s.fixed, *design, s.u, eta)
             if left:
                 continue
             found = family.derivatives(eta, chunk.rows)

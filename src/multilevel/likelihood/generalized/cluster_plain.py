@@ -56,7 +56,7 @@ def predict(
         eta_m[random[r]] += products[c]
 
 
-def _factor(H: Array) -> tuple[Array, NDArray[np.bool_]]:
+def shifted_factors(H: Array) -> tuple[Array, NDArray[np.bool_]]:
     """Cholesky factors (J', q, q), shifted where needed, and which were shifted."""
     shifted = np.zeros(len(H), dtype=bool)
     try:
@@ -97,7 +97,7 @@ def advance(
     failed[go[~finite]] = True
     go = go[finite]
     if go.size:
-        L, shifted = _factor(np.eye(u.shape[1]) + Lam.T @ A[go] @ Lam)
+        L, shifted = shifted_factors(np.eye(u.shape[1]) + Lam.T @ A[go] @ Lam)
         g = score[go] @ Lam - u[go + a]
         half = np.linalg.solve(L, g[:, :, None])
         direction = np.linalg.solve(L.transpose(0, 2, 1), half)[:, :, 0]
@@ -129,7 +129,7 @@ def settle(
     H = np.eye(u.shape[1]) + Lam.T @ A[here] @ Lam
     usable = np.isfinite(H).all(axis=(1, 2)) & np.isfinite(h[here])
     H[~usable] = -np.eye(u.shape[1])
-    L[here], shifted = _factor(H)
+    L[here], shifted = shifted_factors(H)
     Linv[here] = np.linalg.inv(L[here])
     g = score[here] @ Lam - u[here]
     half = np.einsum("jab,jb->ja", Linv[here], np.where(usable[:, None], g, 0.0))

@@ -72,3 +72,13 @@ def gauss_hermite(points: int, q: int) -> Grid:
     nodes.setflags(write=False)
     log_weights.setflags(write=False)
     return Grid(nodes, log_weights, points)
+
+
+def log_sum(terms: Array) -> tuple[Array, Array]:
+    """``log sum exp`` over the last axis and the weights of its terms, safe for any size."""
+    top = terms.max(axis=-1, keepdims=True)
+    top = np.where(np.isfinite(top), top, 0.0)
+    weights = np.exp(terms - top)
+    total = weights.sum(axis=-1, keepdims=True)
+    log_total = np.log(total) + top
+    return log_total[..., 0], weights / np.where(total > 0.0, total, 1.0)

@@ -190,7 +190,7 @@ def test_modes_are_found_from_bad_starts(compiled):
     problem, psi = made_up("poisson", ((2, "unstructured"),), SIZES)
     objective = engine(problem, None, compiled)
     value, modes = objective.value(psi), objective.modes()[0]
-    for start in (30.0, -40.0, 2000.0):
+    for start in (30.0, -40.0, 2000.0, 1e6):
         objective.set_modes([np.full_like(modes, start)])
         assert objective.value(psi) == pytest.approx(value, rel=1e-12)
         np.testing.assert_allclose(objective.modes()[0], modes, atol=1e-7)
