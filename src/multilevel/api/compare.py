@@ -81,7 +81,7 @@ class ModelComparison:
     def __repr__(self) -> str:
         with pd.option_context("display.width", 200, "display.max_columns", 20):
             table = self.to_frame().drop(columns="distribution").round(4).to_string(index=False)
-        models = "\n".join(f"  {c.label}: {c.design.model.formula}" for c in self.result.candidates)
+        models = "\n".join(f"  {c.label}: {c.design.model.text}" for c in self.result.candidates)
         lines = [*(t.sentence for t in self.result.tests), *self.result.notes]
         return f"{models}\n\n{table}\n\n" + "\n".join(lines)
 

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from multilevel.design.generalized import Column
     from multilevel.estimate.generalized.accuracy import Accuracy
 
+_STAGES = ("formula", "design", "cross-products", "estimation")
+
 
 @overload
 def fit(
@@ -216,17 +218,9 @@ def fit(
     )  # fmt: skip
     is_plain = options.is_plain and not formula.lstrip().startswith("interval(")
     if residual is not None or scale is not None:
-        if not is_plain:
-            raise ModelError(
-                "residual= and scale= belong to Gaussian models.",
-                f"family={family!r} with {'residual' if residual is not None else 'scale'}=",
-                "leave them out; dispersion= models the dispersion of other families",
-            )
-        from multilevel.api.structured import fit_structured
-
-        return fit_structured(
-            formula, data, residual, scale, method=method, weights=weights, engine=engine,
-            rank_deficient=rank_deficient, advice=advice, allow=allow,
+        return _structured(
+            formula, data, residual, scale, is_plain, method, weights, engine, rank_deficient,
+            advice, allow,
         )  # fmt: skip
     if not is_plain:
         return _generalized(
@@ -243,15 +237,41 @@ def fit(
     clock.append(time.perf_counter())
     solved = solve(prepared)
     clock.append(time.perf_counter())
-    stages = ("formula", "design", "cross-products", "estimation")
-    seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(stages)}
+    seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(_STAGES)}
     solved = replace(solved, seconds=seconds)
     _warn_dropped(design.dropped_columns)
     allowed = check_allowed(allow)
     require_certified(solved, allowed, stacklevel=3)
-    return MultilevelFit(
-        prepared, solved, labels=labels_of(table), shows_advice=advice, allow=allowed
-    )
+    labels = labels_of(table)
+    return MultilevelFit(prepared, solved, labels=labels, shows_advice=advice, allow=allowed)
+
+
+def _structured(
+    formula: str,
+    data: Any,
+    residual: str | None,
+    scale: str | None,
+    is_gaussian: bool,
+    method: str | None,
+    weights: Column | None,
+    engine: str | None,
+    rank_deficient: RankDeficient,
+    advice: bool,
+    allow: Sequence[str],
+) -> StructuredFit:
+    """Hand a model with structured residuals to its own door, imported when first needed."""
+    from multilevel.api.structured import fit_structured
+
+    if not is_gaussian:
+        raise ModelError(
+            "residual= and scale= belong to Gaussian models.",
+            f"{'scale' if residual is None else 'residual'}= with another family or its options",
+            "leave them out; dispersion= models the dispersion of other families",
+        )
+    return fit_structured(
+        formula, data, residual, scale, method=method, weights=weights, engine=engine,
+        rank_deficient=rank_deficient, advice=advice, allow=allow,
+    )  # fmt: skip
 
 
 def _warn_dropped(dropped: Mapping[str, str]) -> None:

@@ -72,7 +72,7 @@ def fit_structured(
     residual: str | None,
     scale: str | None,
     *,
-    method: Method | None,
+    method: str | None,
     weights: Any,
     engine: str | None,
     rank_deficient: Any,
@@ -108,10 +108,10 @@ def fit_structured(
             f"{len(design.dropped_columns)} fixed-effect column(s) left out because they repeat "
             "others: " + "; ".join(design.dropped_columns.values()),
             DataWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
     allowed = check_allowed(allow)
-    require_certified(solved, allowed, stacklevel=4)
+    require_certified(solved, allowed, stacklevel=5)
     return StructuredFit(
         structured, whitened, solved, labels=labels_of(table), shows_advice=advice, allow=allowed
     )

@@ -29,6 +29,7 @@ from multilevel.infer.compare_nesting import (
     same_column_space,
 )
 from multilevel.infer.compare_reduce import take_rows
+from multilevel.infer.compare_residual import refuse_refits, residual_relation
 from multilevel.infer.conventions import InformationCriteria, Program, information_criteria
 from multilevel.infer.distributions import chi_square_tail
 
@@ -137,6 +138,8 @@ def compare_fits(
             "A comparison needs at least two models.", f"{len(candidates)}", "pass another fit"
         )
     allowed = check_allowed(allow)
+    if refit:
+        refuse_refits([c.design for c in candidates])
     models, notes = _on_same_rows(list(candidates), refit, allowed)
     _check_same_data(models)
     models, more = _by_same_method(models, refit, allowed)
@@ -281,7 +284,14 @@ def _basis_shift(small: Candidate, large: Candidate) -> float:
 def _nesting(small: Candidate, large: Candidate) -> Nesting | None:
     if not column_space_within(small.design.X, large.design.X):
         return None
-    return random_nesting(small.design, large.design)
+    relation = residual_relation(small.design, large.design)
+    if relation == "other":
+        return None
+    nesting = random_nesting(small.design, large.design)
+    structured = large.design.residual is not None
+    if structured and nesting is not None and nesting.n_new_variances > 1:
+        return None  # the weights of the mixture are not derived for structured residuals
+    return nesting
 
 
 def _untested(small: Candidate, large: Candidate, why: str, words: str) -> LikelihoodRatio:
@@ -312,6 +322,8 @@ def _test(
         why = (
             f"{pair} have the same number of parameters"
             if df == 0
+            else f"{small.label} is not a special case of {large.label} with a known distribution"
+            if large.design.residual is not None
             else f"{small.label} is not a special case of {large.label}"
         )
         text = f"{why}: no likelihood-ratio test, compare AIC and BIC (smaller is better)."

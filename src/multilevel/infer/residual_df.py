@@ -148,7 +148,8 @@ def structured_kenward_roger(
             some = members[at : at + step]
             rows = order[starts[some][:, None] + np.arange(size)]
             V, dV = _laid_out(prepared, phi, inner.factors, bases, rows)
-            _add(V, dV, X[rows], P, Q, t)
+            more = _tensors(V, dV, X[rows])
+            P, Q, t = P + more[0], Q + more[1], t + more[2]
     found = from_tensors(whitened, fit, profile, P, Q, t)
     if layout.term is not None and layout.term.structure in LINEAR and layout.scale_recipe is None:
         return found
@@ -188,12 +189,14 @@ def _laid_out(
     return V, np.concatenate([np.stack(parts) if parts else np.zeros((0, *V.shape)), dR, V[None]])
 
 
-def _add(V: Array, dV: Array, X: Array, P: Array, Q: Array, t: Array) -> None:
-    """Add the tensors of clusters of one size, in place."""
+def _tensors(V: Array, dV: Array, X: Array) -> tuple[Array, Array, Array]:
+    """``P``, ``Q`` and ``t`` summed over clusters of one size."""
     Y = np.linalg.solve(V, X)
     M = np.linalg.solve(V[None], dV)
     D = dV @ Y
-    P -= np.einsum("nia,knib->kab", Y, D, optimize=True)
     VD = np.linalg.solve(V[None], D)
-    Q += np.einsum("knia,lnib->klab", D, VD, optimize=True)
-    t += np.einsum("knij,lnji->kl", M, M, optimize=True)
+    return (
+        -np.einsum("nia,knib->kab", Y, D, optimize=True),
+        np.einsum("knia,lnib->klab", D, VD, optimize=True),
+        np.einsum("knij,lnji->kl", M, M, optimize=True),
+    )

@@ -69,6 +69,16 @@ class Model:
     scale: str | None = None
 
     @property
+    def text(self) -> str:
+        """The formula, and the residual structure where there is one."""
+        parts = [self.formula]
+        if self.residual is not None:
+            parts.append(f"residual {self.residual.text}")
+        if self.scale is not None:
+            parts.append(f"scale ~ {self.scale}")
+        return "; ".join(parts)
+
+    @property
     def has_structured_residual(self) -> bool:
         """Whether residuals are correlated or their variances differ."""
         return self.residual is not None or self.scale is not None

@@ -32,6 +32,7 @@ def fit_json(fit: Fit, design: Design, tests: RowTests | None = None) -> dict[st
     certificate = fit.certificate
     return {
         "formula": design.model.formula,
+        **({} if fit.residual is None else {"model": design.model.text}),
         "family": design.model.family,
         "method": fit.method,
         "n": int(fit.n),

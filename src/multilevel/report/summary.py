@@ -77,7 +77,7 @@ def title(fit: Fit, design: Design) -> tuple[str, ...]:
         kind = "Cross-classified model" if k > 1 else "Model"
     return (
         f"{kind} for {design.model.response}, estimated by {fit.method.upper()}",
-        design.model.formula,
+        design.model.text,
     )
 
 
