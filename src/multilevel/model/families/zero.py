@@ -5,12 +5,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from multilevel.errors import ModelError
-from multilevel.model.families.records import Family, PartSpec
+from multilevel.model.families.records import Family, PartSpec, ResponseKind
 
 ZERO_KINDS: tuple[str, ...] = ("inflated", "hurdle")
 COUNTS = ("poisson", "negative_binomial", "negative_binomial_1", "generalized_poisson")
 #: Families without zeros, which a hurdle gives them ("two-part" models).
 WITHOUT_ZEROS = ("gamma", "inverse_gaussian", "lognormal", "beta")
+_WITH: dict[ResponseKind, ResponseKind] = {
+    "positive": "nonnegative",
+    "proportion": "unit_interval",
+}
+_WITHOUT = {with_zeros: without for without, with_zeros in _WITH.items()}
 _NAMES = {"inflated": "zero_inflated_", "hurdle": "hurdle_"}
 
 
@@ -45,14 +50,13 @@ def with_zero(family: Family, kind: str) -> Family:
     structural = "a structural zero" if kind == "inflated" else "zero"
     part = PartSpec("zero", "logit", f"probability of {structural}", "zero")
     adjective = "zero-inflated" if kind == "inflated" else "hurdle"
-    response = family.response
     return replace(
         family,
         name=_NAMES[kind] + family.name,
         label=f"{adjective} {family.label}",
-        response="number" if response == "positive" else response,
+        response=_WITH.get(family.response, family.response),
         parts=(*family.parts, part),
-        options=(*family.options, ("zero", kind), ("response", response)),
+        options=(*family.options, ("zero", kind)),
     )
 
 
@@ -71,16 +75,15 @@ def base_family(family: Family) -> Family:
             "build it with with_zero first",
         )
     name = family.name.removeprefix(_NAMES[kind])
-    options = tuple(item for item in family.options if item[0] not in ("zero", "response"))
+    options = tuple(item for item in family.options if item[0] != "zero")
     if kind == "hurdle" and name in COUNTS:
         options += (("truncated", "yes"),)
     label = family.label.removeprefix("zero-inflated ").removeprefix("hurdle ")
-    by_kind = {kind: kind for kind in ("number", "positive", "proportion", "count")}
     return replace(
         family,
         name=name,
         label=label,
-        response=by_kind[family.option("response")],  # type: ignore[arg-type]
+        response=_WITHOUT.get(family.response, family.response),
         parts=family.parts[:-1],
         options=options,
     )

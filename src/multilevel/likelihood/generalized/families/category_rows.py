@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.errors import LikelihoodError
-from multilevel.likelihood.generalized.families.part_rows import PartRows
+from multilevel.likelihood.generalized.families.part_rows import PartRows, predictors_of
 from multilevel.likelihood.generalized.row import ALL, Response
 from multilevel.model.families.records import Family
 
@@ -61,7 +61,7 @@ class CategoryRows(PartRows):
 
     def mean(self, eta: Array, rows: slice = ALL) -> Array:
         """(C, m) probabilities at eta (D, m) of the rows of ``rows``."""
-        return self.probabilities(_of(eta, self._y[rows]))
+        return self.probabilities(predictors_of(eta, self._y[rows].size))
 
     def variance(self, eta: Array, rows: slice = ALL) -> Array:
         """(m,) variance of the codes 0..C-1 (ordered); NaN for nominal categories."""
@@ -87,17 +87,6 @@ class CategoryRows(PartRows):
         sums = np.cumsum(self.mean(eta, rows), axis=0)
         picked = np.sum(sums <= rng.random(sums.shape[1]), axis=0)
         return np.minimum(picked, self.n_categories - 1).astype(np.float64)
-
-
-def _of(eta: Array, y: NDArray[np.int64]) -> Array:
-    """``eta`` (D, m), refused if it is not that of the rows ``y`` (m,)."""
-    if eta.shape[1] != y.size:
-        raise LikelihoodError(
-            "Predictors must have a column for each row asked for.",
-            f"{eta.shape[1]} columns for {y.size} rows",
-            "pass the predictors of these rows",
-        )
-    return eta
 
 
 def _codes(response: Response, n_categories: int) -> NDArray[np.int64]:

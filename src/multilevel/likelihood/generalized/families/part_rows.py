@@ -7,6 +7,7 @@ from abc import abstractmethod
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.errors import LikelihoodError
 from multilevel.likelihood.generalized.row import ALL, RowDerivatives, RowLikelihood
 
 Array = NDArray[np.float64]
@@ -17,6 +18,22 @@ def only_where(alive: NDArray[np.bool_], values: Array) -> Array:
     if not alive.all():
         values[..., ~alive] = 0.0
     return values
+
+
+def predictors_of(eta: Array, n_rows: int) -> Array:
+    """``eta`` (D, m), refused if it is not that of ``n_rows`` rows.
+
+    Raises
+    ------
+    LikelihoodError : another number of columns.
+    """
+    if eta.shape[1] != n_rows:
+        raise LikelihoodError(
+            "Predictors must have a column for each row asked for.",
+            f"{eta.shape[1]} columns for {n_rows} rows",
+            "pass the predictors of these rows",
+        )
+    return eta
 
 
 class PartRows(RowLikelihood):

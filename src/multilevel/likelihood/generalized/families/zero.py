@@ -14,7 +14,7 @@ probability that an observed zero is a count; ``c = p (1 - p)``, ``c (1 - 2p)`` 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,27 +24,12 @@ from multilevel.errors import LikelihoodError
 from multilevel.likelihood.generalized.families.base import JetRows
 from multilevel.likelihood.generalized.families.catalogue import row_likelihood
 from multilevel.likelihood.generalized.families.part_rows import PartRows
+from multilevel.likelihood.generalized.families.pieces import Piece, Places
 from multilevel.likelihood.generalized.row import ALL, Response, RowDerivatives
 from multilevel.model.families.records import Family
 from multilevel.model.families.zero import COUNTS, base_family
 
 Array = NDArray[np.float64]
-Places = NDArray[np.intp]
-
-
-@dataclass(frozen=True)
-class Piece:
-    """Rows of a base family that stand at some places of all rows, ascending."""
-
-    places: Places
-    rows: JetRows
-
-    def within(self, rows: slice) -> tuple[Places, slice]:
-        """Where the piece's rows stand in the run ``rows``, and which of its rows they are."""
-        start = 0 if rows.start is None else rows.start
-        ends = [start, np.iinfo(np.intp).max if rows.stop is None else rows.stop]
-        low, high = (int(at) for at in np.searchsorted(self.places, ends))
-        return self.places[low:high] - start, slice(low, high)
 
 
 class ZeroRows(PartRows):
@@ -83,7 +68,7 @@ class ZeroRows(PartRows):
         concave = not self._inflated and self._positive.rows.log_concave
         super().__init__(y.size, self._z + 1, tuple(random), concave, frequency_weights)
 
-    def _piece(self, places: Places, y: Array | None) -> Piece:
+    def _piece(self, places: Places, y: Array | None) -> Piece[JetRows]:
         """The base's rows for responses ``y`` (n,) at some places; no rows where y is None."""
         at = places if y is not None else places[:0]
         values = self._y if y is None else y
