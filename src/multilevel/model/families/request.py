@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from multilevel.errors import ModelError
+from multilevel.model.families.bounded import BOUNDED, bounded_family
 from multilevel.model.families.catalogue import family_of
 from multilevel.model.families.categories import CATEGORY_LINKS, Thresholds, category_family
 from multilevel.model.families.records import Family, ResponseKind
@@ -21,6 +22,12 @@ CATEGORY_ALIASES: dict[str, str] = {
     "nominal": "nominal",
     "multinomial": "nominal",
     "categorical": "nominal",
+}
+
+BOUNDED_ALIASES: dict[str, str] = {
+    "ordbeta": "ordered_beta",
+    "orderedbeta": "ordered_beta",
+    "zoib": "zero_one_inflated_beta",
 }
 
 
@@ -59,6 +66,8 @@ class FamilyRequest:
             return category_family(
                 self.name, self.link or "logit", categories, thresholds=self.thresholds
             )
+        if self.name in BOUNDED:
+            return bounded_family(self.name, self.link or "logit")
         base = family_of(self.name, self.link, truncated=self.truncated)
         if not self.zero:
             return base
@@ -98,6 +107,15 @@ def request_family(
                 f"family={name!r}",
                 'leave it out, or write family="cumulative"',
             )
+        bounded = BOUNDED_ALIASES.get(lowered, lowered)
+        if bounded in BOUNDED:
+            if truncated or zero:
+                raise ModelError(
+                    "Truncation and zero inflation belong to counts.",
+                    f"family={name!r}",
+                    "leave truncated=, zero= and hurdle= out",
+                )
+            name = bounded
         request = FamilyRequest(name, link, truncated, zero)
     request.family(())  # raises for names, links and options that do not exist
     return request
