@@ -21,7 +21,10 @@ _HOME = {
     "MultilevelFit": "multilevel.api.result",
     "describe": "multilevel.api.describe",
     "compare": "multilevel.api.compare",
+    "for_marginaleffects": "multilevel.api.marginal_effects",
     "sem": "multilevel.api.sem",
+    "mediate": "multilevel.api.mediate",
+    "MediationResult": "multilevel.api.mediate",
     "StructuralResult": "multilevel.api.sem",
     "read": "multilevel.tables.read",
     "Table": "multilevel.tables.table",
@@ -56,6 +59,9 @@ if TYPE_CHECKING:
     from multilevel.api.compare import compare as compare
     from multilevel.api.describe import describe as describe
     from multilevel.api.fit import fit as fit
+    from multilevel.api.marginal_effects import for_marginaleffects as for_marginaleffects
+    from multilevel.api.mediate import MediationResult as MediationResult
+    from multilevel.api.mediate import mediate as mediate
     from multilevel.api.result import MultilevelFit as MultilevelFit
     from multilevel.api.sem import StructuralResult as StructuralResult
     from multilevel.api.sem import sem as sem

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
+import numpy as np
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records, square_frame
@@ -37,6 +38,7 @@ from multilevel.infer.structural import (
     z_tests,
 )
 from multilevel.infer.structural_fit import FitMeasures, fit_measures
+from multilevel.infer.structural_monte_carlo import monte_carlo_intervals
 from multilevel.interpret.structural import (
     ExplainedVariance,
     explained_variances,
@@ -61,6 +63,8 @@ from multilevel.tables.table import as_table
 
 if TYPE_CHECKING:
     from multilevel.estimate.records import Certificate
+
+DefinedInterval = Literal["delta", "monte_carlo"]
 
 
 def sem(
@@ -130,7 +134,7 @@ def sem(
     ... '''
     >>> result = mlm.sem(model, mlm.load_hsb(), cluster="school")
     >>> result.parameters().query("op == '~'")["estimate"].round(2).tolist()
-    [2.37, 2.1]
+    [2.38, 2.1]
     """
     _one_of("missing", missing, MISSING)
     _one_of("exogenous", exogenous, EXOGENOUS)
@@ -177,6 +181,7 @@ class StructuralResult:
 
     Attributes
     ----------
+    problem : the data and their sums (``multilevel.estimate.structural.StructuralProblem``).
     fit : the frozen numbers (``multilevel.estimate.structural.StructuralFit``).
     std_errors : the type of standard errors that tables show by default.
     """
@@ -188,7 +193,7 @@ class StructuralResult:
         saturated: StructuralFit,
         std_errors: StdErrorType,
     ) -> None:
-        self._problem, self.fit, self._saturated = problem, fit, saturated
+        self.problem, self.fit, self._saturated = problem, fit, saturated
         self.std_errors: StdErrorType = std_errors
 
     # -- the estimates -------------------------------------------------------------------------
@@ -202,10 +207,10 @@ class StructuralResult:
         ``estimate, std_error, statistic, p_value, conf_low, conf_high, standardized``. A fixed
         parameter has no standard error (NaN). ``attrs["sentence"]`` says what they rest on.
         """
-        values, jacobian = parameter_values(self._problem, self.fit)
+        values, jacobian = parameter_values(self.problem, self.fit)
         tests = z_tests(values, jacobian, self._covariance(std_errors), conf_level)
         out = _with_tests(self._names(), tests)
-        out["standardized"] = standardized_solution(self._problem, self.fit)[0]
+        out["standardized"] = standardized_solution(self.problem, self.fit)[0]
         return out
 
     def standardized(
@@ -215,21 +220,43 @@ class StructuralResult:
 
         Variances are the model-implied ones of the level; columns as in ``parameters``.
         """
-        values, jacobian = standardized_solution(self._problem, self.fit)
+        values, jacobian = standardized_solution(self.problem, self.fit)
         return _with_tests(
             self._names(), z_tests(values, jacobian, self._covariance(std_errors), conf_level)
         )
 
     def defined(
-        self, *, std_errors: StdErrorType | None = None, conf_level: float = 0.95
+        self,
+        *,
+        interval: DefinedInterval = "delta",
+        std_errors: StdErrorType | None = None,
+        conf_level: float = 0.95,
+        n_draws: int = 20_000,
+        seed: int | np.random.Generator | None = None,
     ) -> pd.DataFrame:
-        """The defined parameters (``:=``) with delta-method errors, one row each."""
+        """The defined parameters (``:=``), one row each, with delta-method errors and z tests.
+
+        Parameters
+        ----------
+        interval : ``"delta"``, or ``"monte_carlo"`` for products and other skew functions: the
+            middle of ``n_draws`` draws of the estimates, made with ``seed``.
+        std_errors : as in ``sem``; None for the fit's own.
+        conf_level : confidence level.
+        n_draws, seed : for ``"monte_carlo"`` only.
+        """
+        _one_of("interval", interval, get_args(DefinedInterval))
         rows = self.fit.model.defined
         names = {"term": [d.name for d in rows], "expression": [d.source for d in rows]}
-        values, jacobian = defined_values(self.fit)
-        return _with_tests(
-            names, z_tests(values, jacobian, self._covariance(std_errors), conf_level)
-        )
+        covariance = self._covariance(std_errors)
+        out = _with_tests(names, z_tests(*defined_values(self.fit), covariance, conf_level))
+        if interval == "monte_carlo":
+            rng = np.random.default_rng(seed)
+            found = monte_carlo_intervals(
+                self.fit, covariance, conf_level=conf_level, n_draws=n_draws, rng=rng
+            )
+            out["conf_low"], out["conf_high"] = found.conf_low, found.conf_high
+            out.attrs["sentence"] = f"{covariance.sentence} {found.sentence}"
+        return out
 
     def vcov(self, *, std_errors: StdErrorType | None = None) -> pd.DataFrame:
         """Covariance of the free parameters, (q, q), by name.
@@ -239,12 +266,12 @@ class StructuralResult:
         InferenceError : an information matrix without an inverse.
         """
         kind = self.std_errors if std_errors is None else check_std_errors(std_errors)
-        found = structural_covariance(self._problem, self.fit, kind)
+        found = structural_covariance(self.problem, self.fit, kind)
         return square_frame(found.vcov, self.fit.model.free_names)
 
     def _covariance(self, std_errors: StdErrorType | None) -> StructuralCovariance:
         kind = self.std_errors if std_errors is None else check_std_errors(std_errors)
-        return covariance_if_any(self._problem, self.fit, kind)
+        return covariance_if_any(self.problem, self.fit, kind)
 
     def _names(self) -> dict[str, list[str]]:
         rows = self.fit.model.parameters
@@ -273,20 +300,20 @@ class StructuralResult:
     @cached_property
     def inadmissible(self) -> tuple[str, ...]:
         """What no population can have (negative variances, ...), one sentence each."""
-        return inadmissible(self._problem, self.fit)
+        return inadmissible(self.problem, self.fit)
 
     @cached_property
     def fit_measures(self) -> FitMeasures:
         """Chi-square (scaled too), CFI, TLI, RMSEA, SRMR within and between, AIC, BIC."""
-        independence = fit_independence(self._problem)
-        return fit_measures(self._problem, self.fit, self._saturated, independence)
+        independence = fit_independence(self.problem)
+        return fit_measures(self.problem, self.fit, self._saturated, independence)
 
     def r_squared(self) -> pd.DataFrame:
         """Explained variance of every variable that has a predictor or a latent cause, per level.
 
         Columns: ``level, group, outcome, variance, residual_variance, r_squared``.
         """
-        return frame_of_records(explained_variances(self._problem, self.fit), ExplainedVariance)
+        return frame_of_records(explained_variances(self.problem, self.fit), ExplainedVariance)
 
     def level_two_slopes(self, *, std_errors: StdErrorType | None = None) -> pd.DataFrame:
         """For every level-2 slope with a level-1 partner: is it between or contextual, and both.
@@ -295,23 +322,22 @@ class StructuralResult:
         with standard errors, ``p_contextual``, and the sentence.
         """
         covariance = self._covariance(std_errors)
-        return frame_of_records(
-            level_two_slopes(self._problem, self.fit, covariance), LevelTwoSlope
-        )
+        return frame_of_records(level_two_slopes(self.problem, self.fit, covariance), LevelTwoSlope)
 
     # -- words ---------------------------------------------------------------------------------
 
-    def _sections(self) -> list[Section]:
+    def sections(self) -> list[Section]:
+        """The summary as its sections, to be laid out anew."""
         covariance = self._covariance(None)
-        tests = z_tests(*parameter_values(self._problem, self.fit), covariance, 0.95)
+        tests = z_tests(*parameter_values(self.problem, self.fit), covariance, 0.95)
         report = StructuralReport(
-            problem=self._problem,
+            problem=self.problem,
             fit=self.fit,
             tests=tests,
-            standardized=standardized_solution(self._problem, self.fit)[0],
+            standardized=standardized_solution(self.problem, self.fit)[0],
             defined=z_tests(*defined_values(self.fit), covariance, 0.95),
-            explained=explained_variances(self._problem, self.fit),
-            slopes=level_two_slopes(self._problem, self.fit, covariance),
+            explained=explained_variances(self.problem, self.fit),
+            slopes=level_two_slopes(self.problem, self.fit, covariance),
             faults=self.inadmissible,
             measures=self.fit_measures,
         )
@@ -319,13 +345,13 @@ class StructuralResult:
 
     def summary(self, *, width: int = WIDTH) -> str:
         """The summary as text of at most ``width`` characters per line."""
-        return render_text(structural_title(self.fit), self._sections(), width)
+        return render_text(structural_title(self.fit), self.sections(), width)
 
     def __repr__(self) -> str:
         return self.summary()
 
     def _repr_html_(self) -> str:
-        return render_html(structural_title(self.fit), self._sections())
+        return render_html(structural_title(self.fit), self.sections())
 
 
 def _status(p: Parameter) -> str:

@@ -88,8 +88,8 @@ def _data(report: StructuralReport) -> Section:
         )
     if model.fixed_exogenous:
         sentences.append(
-            f"The likelihood is conditional on {join_words(model.fixed_exogenous)}: no assumption"
-            " about their distribution."
+            f"The likelihood is conditional on {join_words(model.fixed_exogenous)}: nothing is"
+            " assumed about the distribution of these predictors."
         )
     return Section("Data", lines=tuple(lines), sentences=tuple(sentences))
 

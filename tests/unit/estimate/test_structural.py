@@ -114,7 +114,7 @@ def test_derivatives_of_the_whole_criterion(clusters):
     holed.loc[1::6, "y"] = np.nan
     text = "level: 1\nf =~ y + m + x\nlevel: 2\nfb =~ y + m + x\nfb ~ w"
     result = mlm.sem(text, holed, cluster="g")
-    objective = result._problem.objective(result.fit.model)
+    objective = result.problem.objective(result.fit.model)
     theta = result.fit.theta * 1.1 + 0.05
     q, h = len(theta), 1e-5
     numeric, second = np.zeros(q), np.zeros((q, q))

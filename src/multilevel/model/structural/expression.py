@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,17 +20,23 @@ from multilevel.model.structural.scan import Token, refuse
 Array = NDArray[np.float64]
 Dual = tuple[float, Array]
 
-#: name -> (function, derivative)
-FUNCTIONS: dict[str, tuple[Callable[[float], float], Callable[[float], float]]] = {
-    "exp": (lambda x: float(np.exp(x)), lambda x: float(np.exp(x))),
-    "log": (lambda x: float(np.log(x)), lambda x: 1.0 / x),
-    "sqrt": (lambda x: float(np.sqrt(x)), lambda x: 0.5 / float(np.sqrt(x))),
-    "tanh": (lambda x: float(np.tanh(x)), lambda x: 1.0 - float(np.tanh(x)) ** 2),
-    "atanh": (lambda x: float(np.arctanh(x)), lambda x: 1.0 / (1.0 - x * x)),
-    "logistic": (
-        lambda x: float(special.expit(x)),
-        lambda x: float(special.expit(x) * special.expit(-x)),
-    ),
+Function = Callable[[Any], Any]
+
+#: name -> (function, derivative); both take numbers and arrays
+FUNCTIONS: dict[str, tuple[Function, Function]] = {
+    "exp": (np.exp, np.exp),
+    "log": (np.log, lambda x: 1.0 / x),
+    "sqrt": (np.sqrt, lambda x: 0.5 / np.sqrt(x)),
+    "tanh": (np.tanh, lambda x: 1.0 - np.tanh(x) ** 2),
+    "atanh": (np.arctanh, lambda x: 1.0 / (1.0 - x * x)),
+    "logistic": (special.expit, lambda x: special.expit(x) * special.expit(-x)),
+}
+OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {
+    "+": np.add,
+    "-": np.subtract,
+    "*": np.multiply,
+    "/": np.divide,
+    "^": np.power,
 }
 
 
@@ -50,6 +56,20 @@ class Expression:
         own = (self.name,) if self.kind == "name" else ()
         inner = [name for part in self.parts for name in part.names]
         return tuple(dict.fromkeys([*own, *inner]))
+
+    def over(self, values: Mapping[str, Array]) -> Array:
+        """Values at many points: arrays of one shape in, an array out; NaN if undefined."""
+        if self.kind == "number":
+            return np.asarray(self.value)
+        if self.kind == "name":
+            return values[self.name]
+        parts = [part.over(values) for part in self.parts]
+        with np.errstate(all="ignore"):
+            if self.kind == "negative":
+                return np.asarray(-parts[0])
+            if self.kind in FUNCTIONS:
+                return np.asarray(FUNCTIONS[self.kind][0](parts[0]))
+            return np.asarray(OPERATIONS[self.kind](parts[0], parts[1]))
 
     def evaluate(self, values: Mapping[str, Dual], n: int) -> Dual:
         """Value and (n,) gradient, given value and gradient of every name.
@@ -80,7 +100,7 @@ class Expression:
             return -x, -dx
         if self.kind in FUNCTIONS:
             function, derivative = FUNCTIONS[self.kind]
-            return function(x), derivative(x) * dx
+            return float(function(x)), float(derivative(x)) * dx
         (y, dy) = duals[1]
         if self.kind == "+":
             return x + y, dx + dy

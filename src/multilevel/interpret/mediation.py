@@ -1,0 +1,97 @@
+"""Mediation in words: does the effect run through the mediator, and at which level?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from multilevel.infer.structural import ParameterTests
+from multilevel.infer.structural_monte_carlo import MonteCarloIntervals
+from multilevel.model.structural.mediation import MediationPlan
+
+
+@dataclass(frozen=True)
+class MediationEffect:
+    """One effect of the mediation question.
+
+    Attributes
+    ----------
+    effect : ``indirect``, ``direct``, ``total`` or ``b`` (the path from m to y).
+    level : ``within``, ``between`` or ``contextual``.
+    estimate, std_error, statistic, p_value : delta method, z test.
+    conf_low, conf_high : Monte Carlo interval.
+    delta_low, delta_high : interval of the delta method.
+    """
+
+    effect: str
+    level: str
+    estimate: float
+    std_error: float
+    statistic: float
+    p_value: float
+    conf_low: float
+    conf_high: float
+    delta_low: float
+    delta_high: float
+
+
+def mediation_effects(
+    names: Sequence[str], tests: ParameterTests, intervals: MonteCarloIntervals
+) -> tuple[MediationEffect, ...]:
+    """Tests and intervals of the defined parameters ``names`` (``<effect>_<level>``), in order."""
+    out = []
+    for k, name in enumerate(names):
+        effect, level = name.rsplit("_", 1)
+        numbers = (tests.estimate, tests.std_error, tests.statistic, tests.p_value,
+                   intervals.conf_low, intervals.conf_high,
+                   tests.conf_low, tests.conf_high)  # fmt: skip
+        out.append(MediationEffect(effect, level, *(float(a[k]) for a in numbers)))
+    return tuple(out)
+
+
+def mediation_sentences(
+    plan: MediationPlan, effects: Sequence[MediationEffect], cluster: str, conf_level: float
+) -> tuple[str, ...]:
+    """The answer, one sentence per level, and what cannot be asked."""
+    by = {(e.effect, e.level): e for e in effects}
+    out = []
+    percent = f"{100 * conf_level:g}%"
+    place = {"within": f"Within {cluster}", "between": f"Between {cluster}"}
+    for level in plan.levels:
+        indirect, direct = by["indirect", level], by["direct", level]
+        total = by["total", level]
+        runs = _excludes_zero(indirect.conf_low, indirect.conf_high)
+        verdict = "runs" if runs else "is not shown to run"
+        out.append(
+            f"{place[level]}, the effect of {plan.x} on {plan.y} {verdict} through {plan.m}: the"
+            f" indirect effect is {indirect.estimate:.4g} ({percent} interval"
+            f" {indirect.conf_low:.4g} to {indirect.conf_high:.4g}), the direct effect"
+            f" {direct.estimate:.4g} ({direct.conf_low:.4g} to {direct.conf_high:.4g}), the total"
+            f" {total.estimate:.4g}."
+        )
+    if "within" not in plan.levels:
+        out.append(
+            f"In a {plan.design} design no indirect effect exists within {cluster}: a variable"
+            " without variation there cannot cause any."
+        )
+    if "between" not in plan.levels:
+        out.append(
+            f"No indirect effect exists between {cluster}: a variable was centred at its cluster"
+            " means."
+        )
+    if ("b", "contextual") in by:
+        b, i = by["b", "contextual"], by["indirect", "contextual"]
+        differ = "differ" if _excludes_zero(i.conf_low, i.conf_high) else "are not shown to differ"
+        out.append(
+            f"The level-2 slopes are between slopes, because level-1 variables are split into"
+            f" latent parts. The contextual slope of {plan.m} (between minus within) is"
+            f" {b.estimate:.4g} ({b.conf_low:.4g} to {b.conf_high:.4g}); the two indirect effects"
+            f" {differ} ({i.estimate:.4g}, {i.conf_low:.4g} to {i.conf_high:.4g})."
+        )
+    return tuple(out)
+
+
+def _excludes_zero(low: float, high: float) -> bool:
+    return bool(np.isfinite(low) and np.isfinite(high) and (low > 0.0 or high < 0.0))

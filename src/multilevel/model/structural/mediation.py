@@ -1,0 +1,125 @@
+"""The structural model of a mediation question, written from the levels of its variables.
+
+``x -> m -> y`` with every variable split into what varies within and what varies between clusters
+(Preacher, Zyphur & Zhang 2010, Psychol. Methods 15:209). The name of a design lists the levels of
+x, m and y: in 2-1-1 x is a property of clusters. An indirect effect exists at a level where all
+three vary: within clusters only in 1-1-1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from multilevel.errors import ModelError
+
+Home = Literal["both", "within", "between"]
+_DIGIT = {"both": "1", "within": "1", "between": "2"}
+#: Labels of the paths, by level: x -> m, m -> y, x -> y.
+PATHS = {"within": ("a_within", "b_within", "c_within"),
+         "between": ("a_between", "b_between", "c_between")}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class MediationPlan:
+    """A mediation question as a structural model.
+
+    Attributes
+    ----------
+    x, m, y : the variables; ``covariates`` as given.
+    design : e.g. ``"1-1-1"``.
+    levels : levels at which an indirect effect exists.
+    text : the model in the language of ``sem``.
+    """
+
+    x: str
+    m: str
+    y: str
+    covariates: tuple[str, ...]
+    design: str
+    levels: tuple[str, ...]
+    text: str
+
+
+def plan_mediation(
+    x: str, m: str, y: str, covariates: Sequence[str], homes: Mapping[str, Home]
+) -> MediationPlan:
+    """Write the model.
+
+    Parameters
+    ----------
+    x, m, y : predictor, mediator, outcome.
+    covariates : predictors of mediator and outcome, at every level at which they vary.
+    homes : where each variable varies: ``"between"`` clusters only, ``"within"`` clusters only, or
+        ``"both"``.
+
+    Raises
+    ------
+    ModelError : repeated variables, or three variables that never vary at one level.
+    """
+    names = (x, m, y, *covariates)
+    if len(set(names)) < len(names):
+        again = next(n for n in names if names.count(n) > 1)
+        raise ModelError("x, m, y and the covariates are different columns.",
+                         f"{again!r} more than once", "name each once")  # fmt: skip
+    at = {
+        level: [n for n in names if homes[n] in ("both", level)] for level in ("within", "between")
+    }
+    levels = tuple(level for level in PATHS if {x, m, y} <= set(at[level]))
+    if not levels:
+        found = ", ".join(f"{n} varies {_varies(homes[n])}" for n in (x, m, y))
+        raise ModelError(
+            "Mediation needs a level at which x, m and y all vary.",
+            found,
+            "use variables that were not centred at their cluster means",
+        )
+    if not at["within"]:
+        raise ModelError(
+            "Multilevel mediation needs a variable that varies within clusters.",
+            f"{x}, {m} and {y} have one value per cluster",
+            "keep one row per cluster and fit m ~ a*x and y ~ b*m + x by sem() without cluster",
+        )
+    lines = []
+    for level, present in at.items():
+        lines += [f"level: {level}", *_equations(level, x, m, y, covariates, present)]
+    lines += [line for level in levels for line in _definitions(level)]
+    if len(levels) == 2:
+        lines += [
+            "b_contextual := b_between - b_within",
+            "indirect_contextual := indirect_between - indirect_within",
+        ]
+    design = "-".join(_DIGIT[homes[n]] for n in (x, m, y))
+    return MediationPlan(x, m, y, tuple(covariates), design, levels, "\n".join(lines))
+
+
+def _varies(home: Home) -> str:
+    return {"both": "within and between clusters", "within": "within clusters only",
+            "between": "between clusters only"}[home]  # fmt: skip
+
+
+def _equations(
+    level: str, x: str, m: str, y: str, covariates: Sequence[str], present: Sequence[str]
+) -> list[str]:
+    """The relations of one level among the variables that vary there."""
+    a, b, c = PATHS[level]
+    others = [f"`{n}`" for n in covariates if n in present]
+    to_m = [f"{a}*`{x}`"] * (x in present) + others
+    to_y = [f"{b}*`{m}`"] * (m in present) + [f"{c}*`{x}`"] * (x in present) + others
+    out = []
+    for name, terms in ((m, to_m), (y, to_y)):
+        if name in present and terms:
+            out.append(f"  `{name}` ~ {' + '.join(terms)}")
+    out += [f"  `{name}` ~~ `{name}`" for name in (m, y) if name in present]
+    mentioned = "\n".join(out)
+    out += [f"  `{n}` ~~ `{n}`" for n in present if f"`{n}`" not in mentioned]
+    return out
+
+
+def _definitions(level: str) -> list[str]:
+    a, b, c = PATHS[level]
+    return [
+        f"indirect_{level} := {a} * {b}",
+        f"direct_{level} := {c}",
+        f"total_{level} := {a} * {b} + {c}",
+    ]
