@@ -22,6 +22,7 @@ _HOME = {
     "describe": "multilevel.api.describe",
     "compare": "multilevel.api.compare",
     "for_marginaleffects": "multilevel.api.marginal_effects",
+    "for_marginaleffects": "multilevel.api.marginal_effects",
     "sem": "multilevel.api.sem",
     "mediate": "multilevel.api.mediate",
     "MediationResult": "multilevel.api.mediate",
@@ -59,6 +60,7 @@ if TYPE_CHECKING:
     from multilevel.api.compare import compare as compare
     from multilevel.api.describe import describe as describe
     from multilevel.api.fit import fit as fit
+    from multilevel.api.marginal_effects import for_marginaleffects as for_marginaleffects
     from multilevel.api.marginal_effects import for_marginaleffects as for_marginaleffects
     from multilevel.api.mediate import MediationResult as MediationResult
     from multilevel.api.mediate import mediate as mediate
