@@ -10,8 +10,12 @@ from multilevel.model.covariance.structures import factor_map
 from tests.support.oracle import random_rows
 from tests.support.row_families import FAMILIES
 
-#: How the columns of a block fall on two parts: none, all, or every second column.
-SPREADS = {"mean": lambda q: (0,) * q, "both": lambda q: tuple(a % 2 for a in range(q))}
+#: How the columns of a block fall on two parts: all on one, or every second column on the other.
+SPREADS = {
+    "mean": lambda q: (0,) * q,
+    "scale": lambda q: (1,) * q,
+    "both": lambda q: tuple(a % 2 for a in range(q)),
+}
 
 
 def random_problem(kind, family="logit", seed=1, structure="unstructured", spread="mean"):

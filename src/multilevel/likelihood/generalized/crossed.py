@@ -30,6 +30,7 @@ from multilevel.likelihood.generalized.leaf_sampling import (
 from multilevel.likelihood.generalized.mode_search import ModePoint, ModeSearch
 from multilevel.likelihood.generalized.objective import ErrorEstimate
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
+from multilevel.likelihood.generalized.row import RowDerivatives
 from multilevel.likelihood.generalized.row_layout import lay_out_rows
 from multilevel.likelihood.generalized.storage_choice import choose_storage
 from multilevel.likelihood.generalized.working_information import working_information
@@ -82,12 +83,13 @@ class CrossedLaplace:
         self._factors: list[Array] = []
         self._point: ModePoint | None = None
         self._pieces: _Pieces | None = None
+        self._derivatives: RowDerivatives | None = None
 
     # -- value ---------------------------------------------------------------------------------
 
     def value(self, psi: Array) -> float:
         """The criterion at ``psi`` (P,); see ``GeneralizedObjective``."""
-        self._point = self._pieces = None
+        self._point = self._pieces = self._derivatives = None
         psi = np.asarray(psi, np.float64)
         if psi.shape != (self.problem.n_parameters,) or not np.isfinite(psi).all():
             raise LikelihoodError(
@@ -144,7 +146,7 @@ class CrossedLaplace:
         point, layout, Z = self._set_point(), self.layout, self._Z
         R = layout.n_random
         leverage, moved = self._leverages(group, n_groups)
-        d = self.rows.derivatives(point.eta)
+        d = self._row_derivatives()
         if R == 1:
             c = 0.5 * d.third[0, 0] * leverage[0, 0]
         else:
@@ -154,7 +156,9 @@ class CrossedLaplace:
         s = self.storage.solve(right)
         slope = np.zeros((R, layout.n))
         kernels.add_predictor(Z, self.index, s, slope)
-        rho = d.first + c + np.einsum("rdn,rn->dn", d.second, slope)
+        rho = d.first + c
+        for r in range(R):
+            rho += d.second[r] * slope[r]
         scores = -moved
         kernels.factor_scores(
             layout.raw, self.index, layout.part, layout.starts, group,
@@ -183,8 +187,14 @@ class CrossedLaplace:
         point = self._set_point()
         return working_information(
             self.problem, self.layout, self.rows, self.storage, self.index, self._Z, point.eta,
-            self._factors,
+            self._row_derivatives(), self._factors,
         )  # fmt: skip
+
+    def _row_derivatives(self) -> RowDerivatives:
+        """Derivatives by row at the modes, once per point."""
+        if self._derivatives is None:
+            self._derivatives = self.rows.derivatives(self._set_point().eta)
+        return self._derivatives
 
     def _set_point(self) -> ModePoint:
         if self._point is None:
@@ -248,7 +258,7 @@ class CrossedLaplace:
         for effects, m in zip(self.storage.effects, modes, strict=True):
             self._u[effects] = m
         self.storage.is_set = False  # its factor belongs to other modes
-        self._point = self._pieces = None
+        self._point = self._pieces = self._derivatives = None
 
 
 class _Pieces:

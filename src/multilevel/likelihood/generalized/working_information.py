@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from multilevel.likelihood.blocks.row_kernels import add_transposed
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
-from multilevel.likelihood.generalized.row import RowLikelihood
+from multilevel.likelihood.generalized.row import RowDerivatives, RowLikelihood
 from multilevel.likelihood.generalized.row_layout import RowLayout
 from multilevel.likelihood.generalized.storage import Storage
 
@@ -29,12 +29,14 @@ Array = NDArray[np.float64]
 STEP = 1e-4  # of the differences that give second derivatives of parts without random effects
 
 
-def joint_weights(rows: RowLikelihood, eta: Array) -> Array:
-    """``-d2l/deta_d deta_e`` (D, D, n): the contract's where a part is random, else differences."""
+def joint_weights(rows: RowLikelihood, eta: Array, found: RowDerivatives) -> Array:
+    """``-d2l/deta_d deta_e`` (D, D, n): the contract's where a part is random, else differences.
+
+    ``found``: the derivatives at ``eta`` (D, n).
+    """
     D, n = eta.shape
     W = np.empty((D, D, n))
     random = list(rows.random)
-    found = rows.derivatives(eta)
     W[random] = -found.second
     W[:, random] = -found.second.transpose(1, 0, 2)
     for d in sorted(set(range(D)) - set(random)):
@@ -54,16 +56,17 @@ def working_information(
     index: NDArray[np.int32],
     Z: Array,
     eta: Array,
+    found: RowDerivatives,
     factors: Sequence[Array],
 ) -> Array:
     """Approximate ``-d2 log L / d psi d psi'`` (P, P).
 
-    ``Z`` (R, n, Q) scaled and ``eta`` (D, n) at the modes, rows sorted; ``storage`` holds the
-    factor there; ``factors`` are ``Lambda_t``.
+    ``Z`` (R, n, Q) scaled, ``eta`` (D, n) and the derivatives ``found`` at the modes, rows
+    sorted; ``storage`` holds the factor there; ``factors`` are ``Lambda_t``.
     """
-    W = joint_weights(rows, eta)
+    W = joint_weights(rows, eta, found)
     random = list(rows.random)
-    pushed = _theta_columns(problem, layout, rows.derivatives(eta).first[random], factors)
+    pushed = _theta_columns(problem, layout, found.first[random], factors)
     P, p, D = problem.n_parameters, problem.n_fixed, len(eta)
     columns, owners = [], []
     for d, (part, s) in enumerate(zip(problem.fixed, problem.fixed_slices, strict=True)):
