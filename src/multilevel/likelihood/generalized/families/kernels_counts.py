@@ -160,12 +160,30 @@ def _log_excess(x: float) -> float:
 
 
 @_compiled
+def _remembered(y: float, alpha: float, round_: int, stamp: Array, table: Array) -> Four:
+    """``rising``, computed once per count while alpha stays (``round_``)."""
+    j = int(y)
+    if j >= stamp.size:
+        return rising(y, alpha)
+    if stamp[j] != round_:
+        stamp[j] = round_
+        table[0, j], table[1, j], table[2, j], table[3, j] = rising(y, alpha)
+    return table[0, j], table[1, j], table[2, j], table[3, j]
+
+
+@_compiled
 def nb2(eta: Array, y: Array, constant: Array, level: int, out: Array) -> None:
     """``l = S(y, alpha) + y eta_0 - (y + 1/alpha) log(1 + alpha mu) - log y!``, a = log alpha."""
+    # Most models have one alpha: a table of counts up to 1000 pays from a few dozen rows on.
+    n_remembered = int(min(np.max(y), 1000.0)) + 1 if eta[0].size > 64 else 0
+    stamp, table = np.zeros(n_remembered), np.empty((4, n_remembered))
+    last, round_ = math.nan, 0
     for k in range(eta.shape[1]):
         for i in range(eta.shape[2]):
             e, a = eta[0, k, i], eta[1, k, i]
-            s0, s1, s2, s3 = rising(y[i], math.exp(min(a, 700.0)))
+            if a != last:
+                last, round_ = a, round_ + 1
+            s0, s1, s2, s3 = _remembered(y[i], math.exp(min(a, 700.0)), round_, stamp, table)
             t = e + a
             small = math.exp(-abs(t))
             r = 1.0 / (1.0 + small) if t >= 0.0 else small / (1.0 + small)
