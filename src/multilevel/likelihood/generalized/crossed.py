@@ -36,7 +36,8 @@ from multilevel.likelihood.generalized.storage_choice import choose_storage
 from multilevel.likelihood.generalized.working_information import working_information
 
 Array = NDArray[np.float64]
-FEWEST_DRAWS = 50  # of the other random effects when the finest factor is integrated
+# draws of the other random effects when the finest factor is integrated: at least, and by rows
+FEWEST_DRAWS, ROW_BUDGET = 50, 5_000_000
 
 
 class CrossedLaplace:
@@ -235,14 +236,16 @@ class CrossedLaplace:
     def _sample(self, point: ModePoint, rng: np.random.Generator, draws: int) -> JointSample:
         """Draws of all random effects, or of all but the finest factor's where that is possible.
 
-        ``draws`` counts passes over the rows, so quadrature points count too.
+        A draw of the latter kind is worth many but takes ``NODES`` passes over the rows, so large
+        data get fewer.
         """
         layout = self.layout
         if len(layout.sizes) > 1 and layout.sizes[0][1] == 1:
             leaf, codes = self.storage.effects[0][:, 0], layout.codes[0]
             inner = LeafIntegrator(self.search, leaf, codes, self._fixed, self._Z, point)
             if inner.is_possible:
-                return sample_given_leaf(inner, rng, max(FEWEST_DRAWS, draws // NODES))
+                affordable = max(FEWEST_DRAWS, ROW_BUDGET // (NODES * layout.n))
+                return sample_given_leaf(inner, rng, min(draws, affordable))
         return sample_jointly(self.search, self._fixed, self._Z, point, rng, draws)
 
     def set_modes(self, modes: Sequence[Array]) -> None:
