@@ -177,28 +177,32 @@ def nb2(eta: Array, y: Array, constant: Array, level: int, out: Array) -> None:
     # Most models have one alpha: a table of counts up to 1000 pays from a few dozen rows on.
     n_remembered = int(min(np.max(y), 1000.0)) + 1 if eta[0].size > 64 else 0
     stamp, table = np.zeros(n_remembered), np.empty((4, n_remembered))
-    last, round_ = math.nan, 0
+    last, round_, alpha, size = math.nan, 0, 0.0, 0.0
     for k in range(eta.shape[1]):
         for i in range(eta.shape[2]):
             e, a = eta[0, k, i], eta[1, k, i]
             if a != last:
                 last, round_ = a, round_ + 1
-            s0, s1, s2, s3 = _remembered(y[i], math.exp(min(a, 700.0)), round_, stamp, table)
-            t = e + a
-            small = math.exp(-abs(t))
-            r = 1.0 / (1.0 + small) if t >= 0.0 else small / (1.0 + small)
-            q = 1.0 / (1.0 + small) if t < 0.0 else small / (1.0 + small)
-            soft = max(t, 0.0) + math.log1p(small)
+                alpha, size = math.exp(min(a, 700.0)), math.exp(min(-a, 700.0))
+            s0, s1, s2, s3 = _remembered(y[i], alpha, round_, stamp, table)
+            t, mu = e + a, math.exp(e)
+            x = alpha * mu
+            if 1e-200 < x < 1e200:
+                q = 1.0 / (1.0 + x)
+                r, soft = x * q, math.log1p(x)
+            else:
+                small = math.exp(-abs(t))
+                r, q = (1.0, small) if t > 0.0 else (small, 1.0)
+                soft = max(t, 0.0) + small
             # size * log(1 + x): as mu * log(1 + x)/x where x underflows.
-            size = math.exp(min(-a, 700.0))
-            scaled = size * soft if t > -36.0 else math.exp(e)
+            scaled = size * soft if t > -36.0 else mu
             out[0, k, i] = s0 + y[i] * e - y[i] * soft - scaled + constant[i]
             if level >= 1:
-                kr = math.exp(e) * q if t < 0.0 else size * r
+                kr = mu * q if t < 0.0 else size * r
                 v = r * q
                 out[1, k, i] = y[i] - y[i] * r - kr
                 if level != 2:
-                    excess = size * _log_excess(math.exp(t)) if t < -3.5 else size * (soft - r)
+                    excess = size * _log_excess(x) if t < -3.5 else size * (soft - r)
                     if t < -300.0:
                         excess = 0.5 * r * kr
                     out[2, k, i] = s1 - y[i] * r + excess

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import integrate, special, stats
 
+from multilevel.likelihood.generalized.families.kernels_binomial import exp_unit, log1p_unit
 from multilevel.likelihood.generalized.row import Response
 from multilevel.model.families.catalogue import family_of
 from tests.unit.likelihood.generalized.families.cases import Case, every_case, scipy_of
@@ -186,6 +187,17 @@ def test_counts_tend_to_the_poisson(name, truncated, alpha):
         np.testing.assert_allclose(near.first[1], slope, atol=1e-14 * y.max() + 1e-2 * wide.max())
 
 
+def test_many_rows_with_one_alpha_equal_single_rows():
+    y = np.concatenate([np.arange(80.0), [999.0, 1000.0, 1001.0, 5000.0]])
+    eta = np.stack([np.linspace(-2, 6, 84), np.full(84, 0.4)])
+    family = family_of("nb2")
+    many = Case(family).rows(Response(y), (0, 1)).derivatives(eta)
+    for i in range(84):
+        one = Case(family).rows(Response(y[i : i + 1]), (0, 1)).derivatives(eta[:, i : i + 1])
+        np.testing.assert_allclose(many.value[i], one.value[0], rtol=1e-14)
+        np.testing.assert_allclose(many.third[..., i], one.third[..., 0], rtol=1e-14)
+
+
 @pytest.mark.parametrize("df", [1e5, 1e8, 1e12, 1e200])
 def test_student_tends_to_the_gaussian(df):
     y = np.linspace(-4, 4, 9)
@@ -270,3 +282,12 @@ def test_probit_tail_follows_its_asymptotic_expansion():
         third = (2 - 24 * q + 300 * q**2 - 4144 * q**3) / z**3
         assert d.value[0] == pytest.approx(special.log_ndtr(-z), rel=1e-14)
         assert d.third[0, 0, 0, 0] == pytest.approx(third, rel=1e5 * q**4 + 1e-9)
+
+
+def test_fast_exp_and_log1p_equal_those_of_the_library():
+    x = -np.concatenate([np.linspace(0, 3, 4001), np.geomspace(1e-300, 708, 4000)])
+    found = np.array([exp_unit(v) for v in x])
+    np.testing.assert_allclose(found, np.exp(x), rtol=4e-16)
+    t = np.concatenate([np.linspace(0, 1, 4001), np.geomspace(1e-300, 1, 4000)])
+    found = np.array([log1p_unit(v) for v in t])
+    np.testing.assert_allclose(found, np.log1p(t), rtol=7e-16)
