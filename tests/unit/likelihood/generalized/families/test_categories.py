@@ -235,6 +235,16 @@ def test_probit_matches_the_normal_distribution_where_it_cancels():
         assert value == pytest.approx(expected, rel=1e-12)
 
 
+def test_cumulative_and_continuation_ratio_are_one_model_under_cloglog():
+    # Laara & Matthews 1985: e^tau_c of the former is the sum of e^tau_k, k <= c, of the latter
+    rng = np.random.default_rng(8)
+    eta = rng.normal(size=(4, 20))
+    sums = np.vstack([eta[:1], np.log(np.cumsum(np.exp(eta[1:]), axis=0))])
+    one = build(("continuation_ratio", "cloglog", None), 4, np.arange(20) % 4).mean(eta)
+    other = build(("cumulative", "cloglog", "free"), 4, np.arange(20) % 4).mean(sums)
+    np.testing.assert_allclose(one, other, rtol=1e-10, atol=1e-15)
+
+
 def test_crossed_thresholds_have_no_likelihood():
     rows = build(("cumulative", "logit", "free"), 3, [1, 0], (0, 1))
     eta = np.array([[0.0, 0.0], [1.0, 1.0], [0.5, 2.0]])
