@@ -51,15 +51,16 @@ def fit_outcome(
     kind = "inflated" if options.zero is not None else "hurdle" if options.hurdle else ""
     free: Thresholds | None = "free" if options.thresholds is not None else None
     family = request_family(
-        options.family, options.link, truncated=options.truncated, zero=kind, thresholds=free
-    )
+        options.family, options.link, truncated=options.truncated, zero=kind, thresholds=free,
+        interval=formula.lstrip().startswith("interval("),
+    )  # fmt: skip
     model = _model(formula, options, family)
     formulas = _formulas(model, options)
     clock.append(time.perf_counter())
     table = as_table(data)
     request = GeneralizedRequest(
         family_of=family.family,
-        response=ResponseRequest(family.response, options.event, tuple(options.categories)),
+        response=ResponseRequest(family.base.response, options.event, tuple(options.categories)),
         trials=options.trials,
         weights=weights,
         frequency_weights=options.frequency_weights,
@@ -90,7 +91,7 @@ def _model(formula: str, options: OutcomeOptions, family: FamilyRequest) -> Mode
     """The parsed formula, the exposure added as an offset."""
     text = formula
     if options.exposure is not None:
-        link = family.family(()).link
+        link = family.base.link
         if link != "log":
             raise ModelError(
                 "An exposure belongs to a log link: rates per unit of exposure.",
@@ -98,7 +99,7 @@ def _model(formula: str, options: OutcomeOptions, family: FamilyRequest) -> Mode
                 "use offset(...) in the formula, or a count family",
             )
         text = f"{formula} + offset(log({options.exposure}))"
-    return replace(parse_formula(text, "ml"), family=family.name)
+    return replace(parse_formula(text, "ml"), family=family.base.name)
 
 
 def _formulas(model: Model, options: OutcomeOptions) -> Mapping[str, Model]:

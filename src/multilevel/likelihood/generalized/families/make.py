@@ -13,6 +13,8 @@ from multilevel.likelihood.generalized.families.category_catalogue import (
     CATEGORY_ROWS,
     category_rows,
 )
+from multilevel.likelihood.generalized.families.ordered_beta import bounded_rows
+from multilevel.likelihood.generalized.families.zero import zero_rows
 from multilevel.likelihood.generalized.row import OutcomeDistribution, Response, RowLikelihood
 from multilevel.model.families.bounded import BOUNDED
 from multilevel.model.families.records import Family
@@ -45,37 +47,23 @@ def make_rows(
     ------
     ModelError : precision weights for a family without a dispersion.
     """
-    if family.name in CATEGORY_ROWS or family.name in BOUNDED:
-        if precision_weights is not None:
-            raise ModelError(
-                "Precision weights divide a dispersion, which categories and proportions do not "
-                "have.",
-                f"weights= with the {family.label} family",
-                "write frequency_weights= for rows that stand for several",
-            )
-        if family.name in BOUNDED:
-            from multilevel.likelihood.generalized.families.ordered_beta import bounded_rows
-
-            return bounded_rows(
-                family, response, order, random, frequency_weights=frequency_weights
-            )
-        return category_rows(family, response, order, random, frequency_weights=frequency_weights)
-    if family.option("zero"):
-        from multilevel.likelihood.generalized.families.zero import zero_rows
-
-        return zero_rows(
-            family,
-            response,
-            order,
-            random,
-            precision_weights=precision_weights,
-            frequency_weights=frequency_weights,
+    plain = family.name in CATEGORY_ROWS or family.name in BOUNDED
+    if precision_weights is not None and plain:
+        raise ModelError(
+            "Precision weights divide a dispersion; this family has none that they could divide.",
+            f"weights= with the {family.label} family",
+            "write frequency_weights= for rows that stand for several",
         )
+    if family.name in CATEGORY_ROWS:
+        return category_rows(family, response, order, random, frequency_weights=frequency_weights)
+    if family.name in BOUNDED:
+        return bounded_rows(family, response, order, random, frequency_weights=frequency_weights)
+    if family.option("zero"):
+        return zero_rows(
+            family, response, order, random,
+            precision_weights=precision_weights, frequency_weights=frequency_weights,
+        )  # fmt: skip
     return row_likelihood(
-        family,
-        response,
-        order,
-        random,
-        precision_weights=precision_weights,
-        frequency_weights=frequency_weights,
-    )
+        family, response, order, random,
+        precision_weights=precision_weights, frequency_weights=frequency_weights,
+    )  # fmt: skip
