@@ -107,11 +107,11 @@ class CorrelationMap:
             return (rows @ rows.T)[_below(len(self.occasions))]
         if self.structure in ("cs", "csh"):
             low = -1.0 / (self.largest - 1)
-            return low + (1.0 - low) / (1.0 + np.exp(-x))
+            return low + (1.0 - low) / (1.0 + np.exp(-_bounded(x)))
         if self.structure == "car1":
-            return np.exp(-np.exp(-x))
+            return np.exp(-np.exp(-_bounded(x)))
         if self.structure in ("exp", "gau", "sph"):
-            return np.exp(x)
+            return np.exp(_bounded(x))
         if self.structure in ("toep", "toeph"):
             return self._lag_correlations(x)[0][1:]
         return np.tanh(x)
@@ -138,7 +138,7 @@ class CorrelationMap:
 
     def _exchangeable(self, x: Array) -> tuple[Array, Array]:
         low = -1.0 / (self.largest - 1)
-        share = 1.0 / (1.0 + np.exp(-x[0]))
+        share = float(1.0 / (1.0 + np.exp(-_bounded(x)[0])))
         apart = self.lags > 0.0
         rho = low + (1.0 - low) * share
         slope = (1.0 - low) * share * (1.0 - share)
@@ -194,7 +194,7 @@ class CorrelationMap:
         return values, slopes
 
     def _decay(self, x: Array) -> tuple[Array, Array]:
-        u = self.lags / np.exp(x[0])
+        u = self.lags / np.exp(_bounded(x)[0])
         if self.structure == "gau":
             values = np.exp(-(u**2))
             return values, (2.0 * u**2 * values)[None]
@@ -237,6 +237,11 @@ class CorrelationMap:
             line[i] = 0.0
             slopes[k, i] = slopes[k, :, i] = line
         return values.ravel(), slopes.reshape(len(x), -1)
+
+
+def _bounded(x: Array) -> Array:
+    """Unconstrained parameters far beyond any use kept within the range of the exponential."""
+    return np.clip(x, -300.0, 300.0)
 
 
 def _power(base: float, exponent: Array) -> Array:
