@@ -81,7 +81,7 @@ class Gauss(PlainRows):
     n_parts, log_concave = 2, False
 
     def tower(self, eta, rows=ALL):
-        e, tau = self.y[rows] - eta[0], np.exp(-2.0 * eta[1])
+        e, tau = self.y[rows] - eta[0], np.exp(-2.0 * np.maximum(eta[1], -100.0))
         l = -0.5 * LOG_2PI - eta[1] - 0.5 * e * e * tau
         d1 = np.stack([e * tau, e * e * tau - 1.0])
         d2 = np.empty((2, 2, len(e)))

@@ -9,11 +9,14 @@ import pytest
 
 from multilevel.errors import LikelihoodError
 from multilevel.likelihood.generalized.crossed import CrossedLaplace
-from multilevel.likelihood.generalized.problem import GeneralizedProblem
+from multilevel.likelihood.generalized.problem import EffectBlock, FixedPart, GeneralizedProblem
+from multilevel.likelihood.generalized.row import Response
+from multilevel.likelihood.generalized.row_layout import lay_out_rows
 from multilevel.likelihood.generalized.storage_choice import STORAGES, choose_storage
+from multilevel.model.covariance.structures import factor_map
 from tests.support.laplace_oracle import DenseLaplace, differences, random_problem, random_psi
 from tests.support.oracle import KINDS
-from tests.support.row_families import FAMILIES
+from tests.support.row_families import FAMILIES, Poisson
 
 WHOLE = [("logit", k, "unstructured", "mean") for k in KINDS] + [
     (family, kind, structure, spread)
@@ -203,3 +206,56 @@ def test_the_plan_is_a_sentence_with_sizes_and_refuses_what_does_not_fit(monkeyp
         choose_storage(objective.layout)
     with pytest.raises(LikelihoodError, match="'band'"):
         choose_storage(objective.layout, "band")
+
+
+@pytest.mark.parametrize("storage", STORAGES)
+@pytest.mark.parametrize("family", ["logit", "poisson", "student"])
+def test_far_parameters_give_numbers_or_a_reason(family, storage):
+    rng = np.random.default_rng(5)
+    found, refused = [], []
+    for kind in ("crossed_slopes", "deep", "partially"):
+        objective = CrossedLaplace(random_problem(kind, family), storage)
+        for scale in (3.0, 10.0, 30.0):
+            psi = scale * rng.standard_normal(objective.problem.n_parameters)
+            try:
+                value = objective.value(psi)
+            except LikelihoodError:
+                refused.append(scale)
+                continue
+            assert np.isfinite(value)
+            assert np.isfinite(objective.gradient()).all()
+            found.append(value)
+    assert len(found) >= 3
+    assert not refused or family == "poisson"  # predictors beyond exp(700)
+
+
+def _layout(codes, columns=1):
+    n = len(codes[0])
+    blocks = tuple(
+        EffectBlock(
+            c.astype(np.int32),
+            int(c.max()) + 1,
+            np.ones((n, columns), order="F"),
+            (0,) * columns,
+            factor_map(((columns, "diagonal"),)),
+        )
+        for c in codes
+    )
+    X = np.ones((n, 1), order="F")
+    return lay_out_rows(GeneralizedProblem(Response(np.ones(n)), (FixedPart(X),), blocks, Poisson))
+
+
+def test_storages_are_chosen_by_size_and_pattern():
+    rng = np.random.default_rng(1)
+    grid = np.arange(300 * 25)
+    assert choose_storage(_layout([grid // 25, grid % 25])).name == "leaf"
+    deep = np.arange(20_000)
+    chain = _layout([deep // 2, deep // 20, deep // 200])
+    assert choose_storage(chain).name == "sparse"
+    school = (deep // 20) % 1000
+    movers = np.where(rng.random(20_000) < 0.02, rng.integers(0, 1000, 20_000), school)
+    assert choose_storage(_layout([deep // 2, movers])).name == "sparse"
+    few = _layout([grid % 14, grid % 13], columns=3)
+    assert choose_storage(few).order <= 81
+    plan = choose_storage(chain)
+    assert "11,100 random effects of 3 grouping factors" in plan.sentence
