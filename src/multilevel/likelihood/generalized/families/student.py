@@ -129,10 +129,13 @@ class Student(JetRows):
             w = x * x
             r, g = w / (1 + w), 1 / (1 + w)
             r = np.where(np.isinf(w), 1.0, r)
-            value = log_ratio(n)[0] - _HALF_LOG_2PI - s / 2 - (nu + 1) / 2 * np.log1p(w)
+            # Most models have one df: polygammas are then needed once.
+            one = n.size > 0 and bool((n == n.flat[0]).all())
+            ratio = log_ratio(n.flat[:1].reshape(1, 1) if one else n)
+            value = ratio[0] - _HALF_LOG_2PI - s / 2 - (nu + 1) / 2 * np.log1p(w)
             out[0] = np.where(np.isnan(value), -np.inf, value)
             if level >= jets.FIRST:
-                _fill_derivatives(out, (x, w, r, g), 1 / unit * g, nu, log_ratio(n), level)
+                _fill_derivatives(out, (x, w, r, g), 1 / unit * g, nu, ratio, level)
 
     def _mean(self, eta: Array, _rows: slice) -> Array:
         return np.asarray(np.where(eta[2] > 0, eta[0], np.nan))
