@@ -54,7 +54,7 @@ def read_response(model: Model, workshop: Workshop, request: ResponseRequest) ->
         return _binary(model, parts, workshop, request)
     if request.kind in ("ordered", "nominal"):
         _one_column(model, parts, request.kind)
-        return _categories(_bare(parts, workshop, shown), shown, workshop, request)
+        return _categories(_bare(parts, workshop), shown, workshop, request)
     if request.kind == "interval" and parts.second is not None:
         return _interval(model, parts, workshop)
     _one_column(model, parts, request.kind)
@@ -75,7 +75,7 @@ def _one_column(model: Model, parts: Parts, kind: str) -> None:
         )
 
 
-def _bare(parts: Parts, workshop: Workshop, shown: str) -> Values:
+def _bare(parts: Parts, workshop: Workshop) -> Values:
     """The response column as it is, or the numbers of an expression."""
     columns = workshop.columns(parts.response)
     found = columns.get(parts.response.text)
@@ -86,7 +86,7 @@ def _bare(parts: Parts, workshop: Workshop, shown: str) -> Values:
 
 def _number(parts: Parts, workshop: Workshop, shown: str) -> Array:
     """The response as numbers."""
-    values = _bare(parts, workshop, shown)
+    values = _bare(parts, workshop)
     if isinstance(values, pd.Categorical):
         listed = ", ".join(map(str, list(values.categories)[:5]))
         raise DesignError(
@@ -202,10 +202,10 @@ def _binary(model: Model, parts: Parts, workshop: Workshop, request: ResponseReq
         words = f"the probability of {model.response_parts[0]} (successes), with "
         words += f"{model.response_parts[1]} as failures"
         return _successes(good, good + bad, words, shown, workshop)
-    values = _bare(parts, workshop, shown)
+    values = _bare(parts, workshop)
     if request.trials is not None:
         if isinstance(values, pd.Categorical):
-            values = _two(values, shown, request, workshop)[0]
+            values = _two(values, shown, request)[0]
         y = np.asarray(values, dtype=np.float64)
         if np.all((y >= 0.0) & (y <= 1.0)) and np.any(y != np.floor(y)):
             counts = y * request.trials
@@ -224,7 +224,7 @@ def _binary(model: Model, parts: Parts, workshop: Workshop, request: ResponseReq
         _check_range(y, "count", shown, workshop)
         words = f"the probability of success in {shown} out of {request.trials_name}"
         return _successes(y, request.trials, words, shown, workshop)
-    y, event, others = _two(values, shown, request, workshop)
+    y, event, others = _two(values, shown, request)
     _check_varies(y, f"{shown} = {event}")
     sentence = f"modelled: the probability that {shown} = {event} (against {others})"
     return Response(y, None, None, (others, event), sentence)
@@ -251,9 +251,7 @@ def _label(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _two(
-    values: Values, shown: str, request: ResponseRequest, workshop: Workshop
-) -> tuple[Array, str, str]:
+def _two(values: Values, shown: str, request: ResponseRequest) -> tuple[Array, str, str]:
     """0/1 codes, the label of the event and of what it is held against."""
     if isinstance(values, pd.Categorical):
         levels = list(values.categories)

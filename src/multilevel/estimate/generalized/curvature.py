@@ -127,7 +127,7 @@ class Surface:
             H = self.cheap()
             self._seconds = max(self._seconds, time.perf_counter() - began)
             if H is None:
-                return g, self._form(phi, g, float("inf"))
+                return g, self._form(phi, g)
             if self.kind == "exact":
                 self._formed_at = 0.0
             elif newton_decrement(g, H) < UPDATE_BELOW:
@@ -139,16 +139,16 @@ class Surface:
         H = self._H if self._H is not None else np.eye(len(g))
         if self._stage == "cheap":
             if self.kind != "exact" and self._is_slow(newton_decrement(g, H), 0.5):
-                return g, self._form(phi, g, float("inf"))
+                return g, self._form(phi, g)
             return g, H
         decrement = newton_decrement(g, H)
         if self._stage == "updated" and (decrement < NEAR or self._is_slow(decrement, 0.3)):
-            return g, self._form(phi, g, decrement)
+            return g, self._form(phi, g)
         if self._stage == "differenced" and decrement > DONE and self._is_slow(decrement, 0.1):
-            return g, self._form(phi, g, decrement)
+            return g, self._form(phi, g)
         return g, H
 
-    def _form(self, phi: Array, g: Array, decrement: float) -> Array:
+    def _form(self, phi: Array, g: Array) -> Array:
         """Difference the gradient here, and go on from there."""
         self._H = self.differenced(phi, g)
         self._stage, self._decrements = "differenced", []
@@ -180,7 +180,7 @@ class Surface:
             return g, self.differenced(phi, g) if exact is None else exact
         if self._H is not None and self._formed_at < FRESH:
             return g, self._H
-        return g, self._form(phi, g, 0.0)
+        return g, self._form(phi, g)
 
     def resume(self) -> None:
         """Go on with the curvature that ``final`` gave."""
