@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records, square_frame
+from multilevel.design.blocks import NOT_CERTIFIED
 from multilevel.design.structural import (
     MISSING,
     Missing,
@@ -17,7 +19,7 @@ from multilevel.design.structural import (
     group_labels,
     has_missing,
 )
-from multilevel.errors import ConvergenceWarning, ModelError
+from multilevel.errors import ConvergenceWarning, EstimationError, ModelError
 from multilevel.estimate.structural import (
     StructuralFit,
     StructuralProblem,
@@ -77,6 +79,7 @@ def sem(
     exogenous: Exogenous = "auto",
     latent_scale: LatentScale = "loading",
     std_errors: StdErrorType = "observed",
+    allow: Sequence[str] = (),
 ) -> StructuralResult:
     r"""Fit a two-level structural equation model by maximum likelihood.
 
@@ -107,7 +110,10 @@ def sem(
         latent parts are not observed.
     latent_scale : ``"loading"`` fixes the first loading of a latent variable at 1, ``"variance"``
         its variance.
-    std_errors : ``"observed"``, ``"expected"`` or ``"robust"`` (MLR: valid without normality).
+    std_errors : ``"observed"``, ``"expected"`` (averages over the model's distribution of the
+        predictors) or ``"robust"`` (MLR: valid without normality).
+    allow : ``"not_certified"`` returns estimates that are not shown to be the optimum, with a
+        warning.
 
     Returns
     -------
@@ -117,11 +123,12 @@ def sem(
     ------
     FormulaError, ModelError : a text or an option that is not understood or not supported.
     TableError, DesignError : data that do not hold what the model needs.
-    EstimationError : parameters that are not identified (named), or no feasible start.
+    EstimationError : parameters that are not identified (named), no feasible start, or estimates
+        that are not shown to be the optimum.
 
     Warns
     -----
-    ConvergenceWarning : the estimates are not shown to be the optimum.
+    ConvergenceWarning : the estimates are not shown to be the optimum, and that was allowed.
 
     Examples
     --------
@@ -136,6 +143,8 @@ def sem(
     >>> result.parameters().query("op == '~'")["estimate"].round(2).tolist()
     [2.38, 2.1]
     """
+    for name in allow:
+        _one_of("allow", name, (NOT_CERTIFIED,))
     _one_of("missing", missing, MISSING)
     _one_of("exogenous", exogenous, EXOGENOUS)
     _one_of("latent_scale", latent_scale, LATENT_SCALES)
@@ -158,13 +167,26 @@ def sem(
     problem = prepare_structural(design)
     saturated = fit_saturated(problem)
     fit = fit_structural(problem, model, saturated)
-    if not fit.certificate.is_certified:
-        warnings.warn(
-            f"The fit is not certified, do not trust its numbers: {fit.certificate.sentence}",
-            ConvergenceWarning,
-            stacklevel=2,
-        )
+    _require_certified(fit, allow)
     return StructuralResult(problem, fit, saturated, kind)
+
+
+def _require_certified(fit: StructuralFit, allow: Sequence[str]) -> None:
+    """Refuse a fit that is not shown to be at its optimum, unless that is allowed."""
+    if fit.certificate.is_certified:
+        return
+    if NOT_CERTIFIED not in allow:
+        raise EstimationError(
+            "The estimates must be shown to be at the optimum before they are used.",
+            fit.certificate.sentence,
+            "give start values, like start(0.5)*x, or take relations out of the smaller level. To "
+            f'look at the numbers all the same, fit with allow=("{NOT_CERTIFIED}",)',
+        )
+    warnings.warn(
+        f"The fit is not certified, do not trust its numbers: {fit.certificate.sentence}",
+        ConvergenceWarning,
+        stacklevel=3,
+    )
 
 
 def _one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:

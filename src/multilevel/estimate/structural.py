@@ -90,11 +90,13 @@ def prepare_structural(design: StructuralDesign) -> StructuralProblem:
 
     Raises
     ------
-    EstimationError : fixed predictors that are linear combinations of others.
+    EstimationError : fixed predictors that are linear combinations of others, or not more clusters
+        than level-2 variables.
     """
     model = design.model
     statistics, exogenous, moments = [], [], []
     for group in design.groups:
+        _check_clusters(model, len(group.z))
         statistics.append(group_statistics(group.y, group.codes, group.z, len(model.both)))
         own: dict[Level, ExogenousMoments] = {}
         b = len(model.both)
@@ -110,6 +112,18 @@ def prepare_structural(design: StructuralDesign) -> StructuralProblem:
         exogenous.append(own)
         moments.append(data_moments(model, group))
     return StructuralProblem(design, tuple(statistics), tuple(exogenous), tuple(moments))
+
+
+def _check_clusters(model: StructuralModel, n_clusters: int) -> None:
+    """With no more clusters than level-2 variables the likelihood has no maximum."""
+    names = model.observed("between")
+    if model.cluster and n_clusters <= len(names):
+        raise EstimationError(
+            "A group has more clusters than variables at the between level.",
+            f"{n_clusters} clusters for {len(names)} variables ({', '.join(names)})",
+            "name fewer variables at the between level: those that are named within only have no "
+            "between part",
+        )
 
 
 def _check_independent(names: list[str], values: Array, level: str) -> None:
@@ -155,7 +169,14 @@ def fit_structural(
         (objective.hessian, _NEWTON_TOLERANCE),
     ]
     for curvature, tolerance in stages:
-        path = _minimise(objective, curvature, theta, value, scale, tolerance)
+        try:
+            path = _minimise(objective, curvature, theta, value, scale, tolerance)
+        except LikelihoodError as error:
+            raise EstimationError(
+                "The likelihood must have a maximum.",
+                f"it keeps rising towards the edge of where it exists: {error.found}",
+                "name fewer variables or relations at the between level, or use more clusters",
+            ) from error
         theta, value = path.theta * scale, path.value
         iterations += path.iterations
         history += path.history

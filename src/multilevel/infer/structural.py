@@ -1,9 +1,14 @@
 """Covariances of structural estimates, z tests, and functions of parameters by the delta method.
 
-Standard errors: ``"observed"`` (inverse of the exact Hessian; the default, and right when values
-are missing at random, Kenward & Molenberghs 1998), ``"expected"`` (inverse of the expected
-information), ``"robust"`` (MLR: ``H^-1 J H^-1`` with J the sum over clusters of the scores' outer
-products; Huber 1967, White 1982; no small-sample factor, as in Mplus and lavaan).
+Standard errors:
+
+* ``"observed"``: inverse of the exact Hessian; the default, and right when values are missing at
+  random (Kenward & Molenberghs 1998);
+* ``"expected"``: inverse of the expected information, which averages over the model's distribution
+  of all variables: a predictor that is named at level 1 only counts as having no between part,
+  even if it has one in the data;
+* ``"robust"`` (MLR): ``H^-1 J H^-1`` with J the sum over clusters of the scores' outer products
+  (Huber 1967, White 1982); no small-sample factor, as in Mplus and lavaan.
 """
 
 from __future__ import annotations

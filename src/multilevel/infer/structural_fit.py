@@ -6,8 +6,8 @@
 * CFI (Bentler 1990), TLI (Tucker & Lewis 1973), RMSEA (Steiger & Lind 1980) with its interval from
   the noncentral chi-square (Browne & Cudeck 1993); N is the number of rows, as in Mplus and lavaan.
 * robust CFI, TLI and RMSEA: Brosseau-Liard, Savalei & Li 2012; Brosseau-Liard & Savalei 2014.
-* SRMR of a level: root mean square of the residual covariances in units of the saturated model's
-  standard deviations (Hu & Bentler 1999), for each level by itself as in Mplus.
+* SRMR of a level: root mean square of the residual correlations, saturated less implied, diagonal
+  counted (Bollen 1989; as lavaan does for two levels), for each level by itself as in Mplus.
 """
 
 from __future__ import annotations
@@ -190,16 +190,21 @@ def _srmr(
     for g, data in enumerate(problem.statistics):
         implied = one.implied(fit.theta, g)[level].cov
         observed = two.implied(saturated.theta, g)[level].cov
-        variances = np.diag(observed)
-        if not len(variances):
+        if not len(observed):
             return _NAN
-        size = np.sqrt(np.where(variances > 0.0, variances, np.nan))
-        residual = (observed - implied) / np.outer(size, size)
-        lower = residual[np.tril_indices(len(size))]
+        residual = _correlations(observed) - _correlations(implied)
+        lower = residual[np.tril_indices(len(residual))]
         n = data.n_rows if level == "within" else data.n_clusters
         total += n * float(np.sqrt(np.mean(lower**2)))
         weight += n
     return total / weight
+
+
+def _correlations(cov: Array) -> Array:
+    """Correlations; NaN where a variance is not positive."""
+    variances = np.diag(cov)
+    size = np.sqrt(np.where(variances > 0.0, variances, np.nan))
+    return np.asarray(cov / np.outer(size, size))
 
 
 def _sentence(model: ChiSquare, saturated: StructuralFit) -> str:

@@ -208,3 +208,47 @@ def test_bad_data_are_refused(clusters):
     with pytest.raises(DesignError, match="Some clusters have two rows"):
         mlm.sem(TWO.format(within="x", between="w"), clusters.assign(g=range(len(clusters))),
                 cluster="g")  # fmt: skip
+
+
+def test_too_few_clusters_for_the_between_level(clusters):
+    few = clusters[clusters["g"] < 3]
+    with pytest.raises(EstimationError, match="3 clusters for 3 variables"):
+        mlm.sem("level: 1\ny ~~ m\ny ~~ x\nlevel: 2\ny ~~ m\ny ~~ x", few, cluster="g")
+    # an unbalanced likelihood rises without end where a negative between variance meets a largest
+    # cluster without residual; with three clusters nothing keeps the search from it
+    with pytest.raises(EstimationError, match="must have a maximum"):
+        mlm.sem("level: 1\ny ~ m\nlevel: 2\ny ~ 1", few, cluster="g")
+    more = mlm.sem("level: 1\ny ~ m\nlevel: 2\ny ~ 1", clusters[clusters["g"] < 12], cluster="g")
+    assert more.certificate.is_certified
+
+
+def test_a_fit_without_certificate_is_refused(clusters, monkeypatch):
+    monkeypatch.setattr("multilevel.estimate.structural._MAX_ITERATIONS", 1)
+    text = "level: 1\nf =~ y + m + x\nlevel: 2\nfb =~ y + m + x"
+    with pytest.raises(EstimationError, match="must be shown to be at the optimum"):
+        mlm.sem(text, clusters, cluster="g")
+    with pytest.warns(mlm.errors.ConvergenceWarning, match="not certified"):
+        result = mlm.sem(text, clusters, cluster="g", allow=("not_certified",))
+    assert "NOT at an optimum" in str(result)
+    assert "not to be trusted" in result.fit_measures.sentence
+
+
+def test_two_groups_without_shared_labels_are_two_fits(clusters):
+    data = clusters.assign(odd=(clusters["g"] % 2).astype(int))
+    text = "level: 1\ny ~ {a}m + x\nlevel: 2\ny ~ m + w"
+    both = mlm.sem(text.format(a=""), data, cluster="g", group="odd")
+    parts = [mlm.sem(text.format(a=""), data[data["odd"] == k], cluster="g") for k in (0, 1)]
+    assert both.minus2_loglik == pytest.approx(sum(p.minus2_loglik for p in parts), rel=1e-11)
+    labelled = mlm.sem(text.format(a="c(s, t)*"), data, cluster="g", group="odd")
+    assert labelled.minus2_loglik == pytest.approx(both.minus2_loglik, rel=1e-12)
+    equal = mlm.sem(text.format(a="c(s, s)*"), data, cluster="g", group="odd")
+    assert equal.fit.n_parameters == both.fit.n_parameters - 1
+    assert equal.minus2_loglik > both.minus2_loglik
+    table = equal.parameters().query(
+        "lhs == 'y' and op == '~' and rhs == 'm' and level == 'within'"
+    )
+    assert table["group"].tolist() == ["0", "1"]
+    assert table["estimate"].nunique() == 1
+    errors = labelled.parameters(std_errors="robust").query("label == 's'")["std_error"].item()
+    alone = parts[0].parameters(std_errors="robust").query("op == '~' and rhs == 'm'")
+    assert errors == pytest.approx(alone["std_error"].iloc[0], rel=1e-6)
