@@ -12,7 +12,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-KERNEL_VERSION = 1
+from multilevel.likelihood.blocks.vectors import add_product, add_scaled, dot
+
+KERNEL_VERSION = 2
 
 Arr = NDArray[Any]
 compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
@@ -70,21 +72,16 @@ def _through_hessian(
                 for k in range(q):
                     if part[c] == r and part[k] == r2:
                         w = M[c, k]
-                        for i in range(m):
-                            leverage[i] += w * Z[c, s0 + m0 + i] * Z[k, s0 + m0 + i]
+                        z = Z[c, s0 + m0 : s0 + m1]
+                        add_product(w, z, Z[k, s0 + m0 : s0 + m1], leverage[:m])
             factor = 1.0 if r == r2 else 2.0
             for d in range(D):
-                for i in range(m):
-                    e[d, i] -= factor * leverage[i] * third[r, r2, d, m0 + i]
+                add_product(-factor, leverage[:m], third[r, r2, d, m0:m1], e[d, :m])
     for d in range(D):
-        for i in range(m):
-            rho[d, s0 + m0 + i] += e[d, i]
+        add_scaled(1.0, e[d, :m], rho[d, s0 + m0 : s0 + m1])
     for c in range(q):
         d = random[part[c]]
-        s = 0.0
-        for i in range(m):
-            s += Z[c, s0 + m0 + i] * e[d, i]
-        t[c] = s
+        t[c] = dot(Z[c, s0 + m0 : s0 + m1], e[d, :m])
 
 
 @compiled  # type: ignore[untyped-decorator]
@@ -102,20 +99,14 @@ def _through_mode(
         shift[:m] = 0.0
         for c in range(q):
             if part[c] == r:
-                for i in range(m):
-                    shift[i] += Z[c, s0 + m0 + i] * bv[c]
+                add_scaled(bv[c], Z[c, s0 + m0 : s0 + m1], shift[:m])
         for d in range(D):
-            for i in range(m):
-                x[d, i] += shift[i] * second[r, d, m0 + i]
+            add_product(1.0, shift[:m], second[r, d, m0:m1], x[d, :m])
     for d in range(D):
-        for i in range(m):
-            rho[d, s0 + m0 + i] += x[d, i]
+        add_scaled(1.0, x[d, :m], rho[d, s0 + m0 : s0 + m1])
     for c in range(q):
         d = random[part[c]]
-        s = 0.0
-        for i in range(m):
-            s += Z[c, s0 + m0 + i] * x[d, i]
-        t[c] += s
+        t[c] += dot(Z[c, s0 + m0 : s0 + m1], x[d, :m])
 
 
 @compiled  # type: ignore[untyped-decorator]

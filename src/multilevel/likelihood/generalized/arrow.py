@@ -120,7 +120,7 @@ def node_adjoint(
     d = np.einsum("gba,kb->gka", arrow.E3, t3)
     x = np.einsum("jba,jkb->jka", arrow.F, d[arrow.cluster])
     P = np.einsum("jkl,jkla->jka", weights, pull2)
-    E = np.einsum("lb,jkl,jkla->jba", t2, weights, pull2, optimize=True)
+    E = t2.T @ np.einsum("jkl,jkla->jla", weights, pull2)
     E -= np.einsum("jkb,jka->jba", x, P)
     x_bar = -np.einsum("jab,jkb->jka", arrow.E, P)
     F = np.einsum("jka,jkb->jab", d[arrow.cluster], x_bar)

@@ -17,7 +17,9 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-KERNEL_VERSION = 1
+from multilevel.likelihood.blocks.vectors import add_scaled, copy_to, dot, dot3, total
+
+KERNEL_VERSION = 2
 
 START, MOVED, NEAR, FAILED = 0, 1, 2, 3
 NEAR_DECREMENT = 1e-8
@@ -70,23 +72,15 @@ def gather(
 ) -> float:  # fmt: skip
     """``sum l``, ``Z'l'`` and ``Z'WZ`` of the rows ``m0..m1`` of a chunk that begins at ``s0``."""
     q = Z.shape[0]
-    total = 0.0
-    for i in range(m0, m1):
-        total += value[i]
     for c in range(q):
         r = part[c]
-        s = 0.0
-        for i in range(m0, m1):
-            s += Z[c, s0 + i] * first[at[r], i]
-        score[c] = s
+        z = Z[c, s0 + m0 : s0 + m1]
+        score[c] = dot(z, first[at[r], m0:m1])
         for k in range(c + 1):
             t = at[part[k]]
-            s = 0.0
-            for i in range(m0, m1):
-                s -= Z[c, s0 + i] * Z[k, s0 + i] * second[r, t, i]
-            A[c, k] = s
-            A[k, c] = s
-    return total
+            A[c, k] = -dot3(z, Z[k, s0 + m0 : s0 + m1], second[r, t, m0:m1])
+            A[k, c] = A[c, k]
+    return float(total(value[m0:m1]))
 
 
 @compiled  # type: ignore[untyped-decorator]
@@ -151,16 +145,14 @@ def place(
     """Write the random parts of ``eta_m`` for the rows of one cluster."""
     for r in range(random.shape[0]):
         d = random[r]
-        for i in range(m0, m1):
-            eta_m[d, i] = fixed[d, s0 + i]
+        copy_to(fixed[d, s0 + m0 : s0 + m1], eta_m[d, m0:m1])
     q = u.shape[0]
     for c in range(q):
         b = 0.0
         for k in range(q):
             b += Lam[c, k] * u[k]
         d = random[part[c]]
-        for i in range(m0, m1):
-            eta_m[d, i] += Z[c, s0 + i] * b
+        add_scaled(b, Z[c, s0 + m0 : s0 + m1], eta_m[d, m0:m1])
 
 
 @compiled  # type: ignore[untyped-decorator]

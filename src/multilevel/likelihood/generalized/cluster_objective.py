@@ -24,7 +24,7 @@ from multilevel.likelihood.generalized.row import RowDerivatives
 Array = NDArray[np.float64]
 
 MAX_ITERATIONS = 200  # Newton steps of one chunk, halvings counted
-COMPILED_FROM = 20_000  # rows x nodes x columns from which kernels are compiled
+COMPILED_FROM = 10_000  # rows x nodes x columns from which kernels are compiled
 THREADS_FROM = 200_000  # rows x nodes from which threads pay
 _HOME = "multilevel.likelihood.generalized"
 
@@ -76,8 +76,9 @@ class ClusterObjective:
         self.rows = sort_by_cluster(problem)
         q, work = self.rows.Z.shape[0], problem.n * self._nodes_per_cluster()
         self.compiled = work * q >= COMPILED_FROM if compiled is None else compiled
-        self.ops = operations("cluster", self.compiled)
-        self.tail = operations("adjoint", self.compiled)
+        scalar = self.compiled and q == 1
+        self.ops = operations("scalar" if scalar else "cluster", self.compiled)
+        self.tail = operations("scalar" if scalar else "adjoint", self.compiled)
         self.chunks = self.rows.chunks(self._numbers_per_row())
         wanted = threads if threads is not None else 1 if work < THREADS_FROM else idle_cores()
         self.threads = max(1, min(wanted, len(self.chunks)))

@@ -12,10 +12,28 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-KERNEL_VERSION = 1
+from multilevel.likelihood.blocks.vectors import (
+    add_scaled,
+    add_scaled_dot,
+    copy_to,
+    dot,
+    set_line,
+    total,
+)
+
+KERNEL_VERSION = 2
 
 Arr = NDArray[Any]
 compiled = numba.njit(cache=True, error_model="numpy", nogil=True)
+
+
+@compiled  # type: ignore[untyped-decorator]
+def first_columns(part: Arr, random: Arr, n_parts: int) -> Arr:
+    """The first column of each part (D,), -1 where a part has none."""
+    lead = np.full(n_parts, -1)
+    for c in range(part.shape[0] - 1, -1, -1):
+        lead[random[part[c]]] = c
+    return lead
 
 
 @compiled  # type: ignore[untyped-decorator]
@@ -39,20 +57,24 @@ def predict_nodes(
     D, N = eta_m.shape[0], T.shape[0]
     q, s0 = Z.shape[0], ptr[a]
     U = np.empty((N, q))
+    lead = first_columns(part, random, D)
     for j in range(a, b):
         _nodes_of_cluster(u[j], Linv[j], T, U)
         m0, m1 = ptr[j] - s0, ptr[j + 1] - s0
         for k in range(N):
             for d in range(D):
-                for i in range(m0, m1):
-                    eta_m[d, k, i] = fixed[d, s0 + i]
+                if lead[d] < 0:
+                    copy_to(fixed[d, s0 + m0 : s0 + m1], eta_m[d, k, m0:m1])
             for c in range(q):
                 effect = 0.0
                 for e in range(q):
                     effect += Lam[c, e] * U[k, e]
                 d = random[part[c]]
-                for i in range(m0, m1):
-                    eta_m[d, k, i] += Z[c, s0 + i] * effect
+                z = Z[c, s0 + m0 : s0 + m1]
+                if lead[d] == c:
+                    set_line(fixed[d, s0 + m0 : s0 + m1], effect, z, eta_m[d, k, m0:m1])
+                else:
+                    add_scaled(effect, z, eta_m[d, k, m0:m1])
 
 
 @compiled  # type: ignore[untyped-decorator]
@@ -64,20 +86,19 @@ def _posterior_weights(value: Arr, log_w: Arr, U: Arr, m0: int, m1: int, pi: Arr
         s = log_w[k]
         for a in range(q):
             s -= 0.5 * U[k, a] * U[k, a]
-        for i in range(m0, m1):
-            s += value[k, i]
+        s += total(value[k, m0:m1])
         pi[k] = s
         if s > top:
             top = s
     if not top > -np.inf:
         return -np.inf
-    total = 0.0
+    mass = 0.0
     for k in range(N):
         pi[k] = np.exp(pi[k] - top)
-        total += pi[k]
+        mass += pi[k]
     for k in range(N):
-        pi[k] /= total
-    return float(top + np.log(total))
+        pi[k] /= mass
+    return float(top + np.log(mass))
 
 
 @compiled  # type: ignore[untyped-decorator]
@@ -97,6 +118,7 @@ def sum_nodes(
     U = np.empty((N, q))
     pi = np.empty(N)
     zl = np.empty(q)
+    lead = first_columns(part, random, D)
     for j in range(a, b):
         m0, m1 = ptr[j] - s0, ptr[j + 1] - s0
         _nodes_of_cluster(u[j], Linv[j], T, U)
@@ -118,14 +140,15 @@ def sum_nodes(
             if w == 0.0:
                 continue
             for d in range(D):
-                for i in range(m0, m1):
-                    rho[d, s0 + i] += w * first_m[d, k, i]
+                if lead[d] < 0:
+                    add_scaled(w, first_m[d, k, m0:m1], rho[d, s0 + m0 : s0 + m1])
             for c in range(q):
                 d = random[part[c]]
-                s = 0.0
-                for i in range(m0, m1):
-                    s += Z[c, s0 + i] * first_m[d, k, i]
-                zl[c] = s
+                x, z = first_m[d, k, m0:m1], Z[c, s0 + m0 : s0 + m1]
+                if lead[d] == c:
+                    zl[c] = add_scaled_dot(w, x, z, rho[d, s0 + m0 : s0 + m1])
+                else:
+                    zl[c] = dot(z, x)
             for e in range(q):
                 pull = -U[k, e]
                 for c in range(q):

@@ -213,7 +213,9 @@ class TreeQuadrature:
         if max(self.points) == 1:
             self._cov2[branch.units], self._cov3[branch.clusters] = arrow.covariances()
             return
-        self._cov2[branch.units] = np.einsum("jkl,jkla,jklb->jab", weights, c2, c2, optimize=True)
+        J, q2 = mean2.shape
+        weighted = (weights[..., None] * c2).reshape(J, -1, q2)
+        self._cov2[branch.units] = weighted.transpose(0, 2, 1) @ c2.reshape(J, -1, q2)
         self._cov3[branch.clusters] = np.einsum("gk,gka,gkb->gab", pi, c3, c3)
 
     def gradient(self) -> Array:
