@@ -164,6 +164,8 @@ class StructuredFit(MultilevelFit):
 
     def _approach(self, df: str | None) -> DfApproach:
         name = default_df(self.fit.method) if df is None else check_df(df)
+        if name in ("between-within", "containment"):
+            self._check_unit_is_a_factor(name)
         if name not in ("satterthwaite", "kenward-roger"):
             return super()._approach(name)
         if self._approaches is None:
@@ -180,6 +182,17 @@ class StructuredFit(MultilevelFit):
                 )
             self._approaches[name] = found
         return self._approaches[name]
+
+    def _check_unit_is_a_factor(self, method: str) -> None:
+        """Counted degrees of freedom know the levels of the random terms only."""
+        term = self._structured.layout.term
+        if term is None or not term.factors:
+            return
+        if term.group not in {block.group for block in self.design.blocks}:
+            _refuse(
+                f"df={method!r} without random effects of {term.group}",
+                "write df='satterthwaite' or df='kenward-roger'",
+            )
 
     def _again(self, structured: StructuredPrepared) -> StructuredFit:
         whitened, fit = solve_structured(structured, psi_start=self._psi)
@@ -382,8 +395,7 @@ INHERITED = frozenset({
     "fitted", "fixed_effects", "groups", "information_criteria", "is_singular", "marginal_means",
     "method", "minus2_loglik", "n", "n_parameters", "pairwise_comparisons", "random_covariance",
     "random_effects", "reml_criterion", "residual_variance", "rows", "sections", "summary", "test",
-    "to_dict", "to_json", "variance_components", "vcov_fixed", "slopes", "comparisons",
-    "johnson_neyman",
+    "to_dict", "to_json", "variance_components", "vcov_fixed",
 })  # fmt: skip
 
 for _name in dir(MultilevelFit):

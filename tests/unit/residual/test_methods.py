@@ -213,3 +213,13 @@ def test_singular_fit_is_proven_at_the_boundary():
     assert m.certificate.boundary_residual >= 0.0
     df = m.coefficients(df="satterthwaite")["df"]
     np.testing.assert_allclose(df, without.coefficients(df="satterthwaite")["df"], rtol=1e-3)
+
+
+def test_counted_degrees_of_freedom_need_the_unit_among_the_factors(frame):
+    alone = mlm.fit("y ~ time + arm", frame, residual="ar1(time | id)")
+    for df in ("between-within", "containment"):
+        with pytest.raises(InferenceError, match="without random effects of id"):
+            alone.coefficients(df=df)
+    both = mlm.fit("y ~ time + arm + (1 | id)", frame, residual="ar1(time | id)")
+    found = both.coefficients(df="between-within").set_index("term")["df"]
+    assert found["arm[arm1]"] == 40 - 2
