@@ -26,6 +26,7 @@ from multilevel.estimate.generalized.scale import scaling_matrix
 from multilevel.estimate.generalized.separation import check_separation
 from multilevel.estimate.generalized.starts import pooled, start_values
 from multilevel.estimate.trust_region import Path, minimise, newton_decrement
+from multilevel.likelihood.blocks.threads import blas_threads
 from multilevel.likelihood.generalized.choose import make_objective
 from multilevel.likelihood.generalized.objective import GeneralizedObjective
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
@@ -166,27 +167,38 @@ def solve_generalized(
     began = time.perf_counter()
     problem = prepared.problem
     wanted = penalty_of(problem, penalty)
+    with blas_threads(0):  # small matrices: a second thread would only be in the way
+        psi = _first_point(prepared, wanted, psi_start, check)
+        objective = make_objective(problem, points)
+    if modes_start is not None:
+        objective.set_modes(modes_start)
+    with blas_threads(getattr(objective, "order", 0)):
+        run = search(
+            problem, objective, psi, wanted, max_iterations=max_iterations, progress=progress
+        )
+        return finish(prepared, run, wanted, time.perf_counter() - began)
+
+
+def _first_point(
+    prepared: GeneralizedPrepared, wanted: Penalty, psi_start: Array | None, check: bool
+) -> Array:
+    """Start values: the given ones, or from a pooled fit."""
+    problem = prepared.problem
     if psi_start is None:
         first = pooled(problem, wanted)
         if check and not wanted.slopes:
             check_separation(prepared, first)
         if not problem.blocks:
-            psi = first.psi
-        else:
-            psi = start_values(problem, first, prepared.design.family.link)
-    else:
-        psi = np.array(psi_start, dtype=np.float64)
-        if psi.shape != (problem.n_parameters,):
-            raise EstimationError(
-                "Start values must have one entry per parameter.",
-                f"shape {psi.shape} for {problem.n_parameters} parameters",
-                "pass fit.psi of a fit of the same model",
-            )
-    objective = make_objective(problem, points)
-    if modes_start is not None:
-        objective.set_modes(modes_start)
-    run = search(problem, objective, psi, wanted, max_iterations=max_iterations, progress=progress)
-    return finish(prepared, run, wanted, time.perf_counter() - began)
+            return first.psi
+        return start_values(problem, first, prepared.design.family.link)
+    psi = np.array(psi_start, dtype=np.float64)
+    if psi.shape != (problem.n_parameters,):
+        raise EstimationError(
+            "Start values must have one entry per parameter.",
+            f"shape {psi.shape} for {problem.n_parameters} parameters",
+            "pass fit.psi of a fit of the same model",
+        )
+    return psi
 
 
 def finish(
