@@ -7,6 +7,7 @@ parameters of the random effects and of the residuals move together.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -29,7 +30,13 @@ from multilevel.model.covariance.correlation import natural_names
 from multilevel.model.specification import Method
 
 Array = NDArray[np.float64]
-TOLERANCE = 1e-10
+Derivatives = Callable[[Array], tuple[Array, Array]]
+
+TOLERANCE = 1e-10  # Newton decrement, in units of -2 log-likelihood
+AVERAGED_TOLERANCE = 1e-8  # where the Hessian is never differenced
+NEAR = 1e-3  # decrement from which differences take over
+SECONDS_PER_ENTRY = 1e-7  # of a gradient, per entry of the rows [Z X y]; measured
+DIFFERENCED_BELOW = 1.2  # seconds per differenced Hessian up to which it is formed
 WEAK = 1e-7  # smallest scaled curvature below which parameters are not told apart
 
 
@@ -103,6 +110,10 @@ class _Solver:
         self.r = self.objective.n_theta
         self.max_iterations = max_iterations
         self.account = Account()
+        k, problem = self.objective.n_parameters, prepared.problem
+        gradient = SECONDS_PER_ENTRY * problem.F.size
+        self.refines = 2 * k * gradient < DIFFERENCED_BELOW
+        self.curvature_kind = "differenced gradient" if self.refines else "average information"
 
     def start(self, psi_start: Array | None) -> Array:
         """Start values."""
@@ -114,18 +125,33 @@ class _Solver:
         theta = moment_start(self.prepared.plain)
         return np.concatenate([theta, self.objective.whitener.start()])
 
-    def derivatives(self, psi: Array) -> tuple[Array, Array]:
+    def differenced(self, psi: Array) -> tuple[Array, Array]:
         """Gradient and differenced Hessian."""
         H = self.objective.hessian(psi)
         return self.objective.gradient(psi), H
 
+    def averaged(self, psi: Array) -> tuple[Array, Array]:
+        """Gradient and average information."""
+        gradient = self.objective.gradient(psi)
+        return gradient, self.objective.average_information(psi)
+
+    def derivatives(self, psi: Array) -> tuple[Array, Array]:
+        """Gradient and the curvature that the certificate rests on."""
+        return self.differenced(psi) if self.refines else self.averaged(psi)
+
     def descend(self, psi: Array) -> Path:
-        """Newton from a point."""
+        """Newton from a point: by average information, then by differences where they are cheap."""
+        if not self.refines:
+            return self._minimise(psi, self.averaged, AVERAGED_TOLERANCE)
+        near = self._minimise(psi, self.averaged, NEAR)
+        return self._minimise(near.theta, self.differenced, TOLERANCE)
+
+    def _minimise(self, psi: Array, derivatives: Derivatives, tolerance: float) -> Path:
         path = minimise(
             self.objective.value,
-            self.derivatives,
+            derivatives,
             psi,
-            tolerance=TOLERANCE,
+            tolerance=tolerance,
             max_iterations=self.max_iterations,
             noise=lambda: 0.0,
             start_value=self.objective.value(psi),
@@ -173,7 +199,7 @@ class _Solver:
                 " of them have the same likelihood."
             )
         certificate = certify(
-            self.prepared.plain, inner, path, directions, self.account, "differenced gradient", 0.0
+            self.prepared.plain, inner, path, directions, self.account, self.curvature_kind, 0.0
         )
         return path, replace(certificate, evaluations=self.objective.n_evaluations)
 

@@ -9,6 +9,7 @@ import pytest
 
 from multilevel.design.build import build_design
 from multilevel.estimate.structured import StructuredPrepared, prepare_structured, reported
+from multilevel.likelihood.residual.dense import residual_matrices
 from multilevel.model.formula.parse import parse_formula
 from multilevel.model.residual import parse_residual
 from tests.support.residual import (
@@ -122,6 +123,48 @@ def test_structure_equals_dense_density(structure: str, random: str, method: str
     by = "arm" if "by=" in text else None
     prepared = problem(text, RANDOM[random], method)
     check_value_and_gradient(prepared, text.partition("(")[0], by, [])
+
+
+def dense_average_information(prepared: StructuredPrepared, psi: np.ndarray) -> np.ndarray:
+    """``{f'Pf - (f'r)(f'r)' / r2} / sigma2`` with ``f_a = dV_a P y``, from dense matrices."""
+    objective = prepared.objective()
+    inner = objective.ensure(psi)
+    problem, layout, r = prepared.problem, prepared.layout, objective.n_theta
+    F, Q = problem.F, problem.n_random
+
+    def V(point: np.ndarray) -> np.ndarray:
+        out = residual_matrices(layout, point[r:], layout.order[None])[0][0]
+        at = 0
+        for code, q, m, s in zip(
+            problem.codes, problem.widths, problem.maps, inner.slices, strict=True
+        ):
+            ZL = F[:, at : at + q] @ m.factor(point[:r][s])
+            out = out + (ZL @ ZL.T) * (code[:, None] == code[None])
+            at += q
+        return out
+
+    X, y = F[:, Q:-1], F[:, -1]
+    inverse = np.linalg.inv(V(psi))
+    P = inverse - inverse @ X @ np.linalg.solve(X.T @ inverse @ X, X.T @ inverse)
+    rows = P @ y
+    steps = np.eye(len(psi)) * 1e-6
+    f = np.stack([(V(psi + h) - V(psi - h)) @ rows / 2e-6 for h in steps], axis=1)
+    r2 = float(y @ rows)
+    nu = len(y) - X.shape[1] if prepared.method == "reml" else len(y)
+    H = (f.T @ P @ f - np.outer(f.T @ rows, f.T @ rows) / r2) * nu / r2
+    H[:r, :r] += inner.second_order_term() if r else 0.0
+    return H
+
+
+@pytest.mark.parametrize(
+    ("structure", "random"), [c for c in CELLS if c[1] in ("alone", "nested", "coarser")]
+)
+def test_average_information_equals_its_dense_definition(structure: str, random: str) -> None:
+    prepared = problem(STRUCTURES[structure], RANDOM[random], "reml")
+    psi = some_point(prepared)
+    found = prepared.objective().average_information(psi)
+    expected = dense_average_information(prepared, psi)
+    np.testing.assert_allclose(found, expected, atol=1e-7 * np.abs(expected).max())
 
 
 @pytest.mark.parametrize("method", ["ml", "reml"])

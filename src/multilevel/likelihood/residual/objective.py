@@ -62,7 +62,10 @@ class StructuredProblem:
         return sum(self.widths)
 
     def cross_products(self, W: Array, logdet: float) -> CrossProducts:
-        """Cross-products of whitened rows (n, Q + m); ``logdet`` of the residual covariance."""
+        """Cross-products of whitened rows (n, Q + m); ``logdet`` of the residual covariance.
+
+        Further columns before the last count as fixed effects.
+        """
         Q, K = self.n_random, len(self.codes)
         own, rhs = [], []
         pairs: dict[tuple[int, int], PairBlock] = {}
@@ -83,7 +86,7 @@ class StructuredProblem:
             at += q
         right = W[:, Q:]
         return CrossProducts(
-            self.n, self.p, right.T @ right, tuple(own), tuple(rhs), pairs, -logdet
+            self.n, right.shape[1] - 1, right.T @ right, tuple(own), tuple(rhs), pairs, -logdet
         )
 
 
@@ -167,16 +170,53 @@ class StructuredObjective:
 
     def conditional_residuals(self, psi: Array) -> Array:
         """``L^-1 D^-1 (y - X beta - Z b)`` of the sorted rows, scaled problem: (n,)."""
-        inner = self.ensure(psi)
+        return self._conditional(self.ensure(psi))[0]
+
+    def _conditional(self, inner: GaussianObjective) -> tuple[Array, Array]:
+        """``y - X beta - Z b``: whitened, and scaled by the standard deviations only."""
         Q, profile = self.problem.n_random, inner.profile
         if profile is None or not isinstance(inner.engine, NestedEngine):
             raise ValueError("the objective is not set")
         w = np.append(-profile.beta, 1.0)
-        out = self._W[:, Q:] @ w
-        if Q:
-            b = inner.engine.conditional_moments()[0] @ w
-            out = out + np.einsum("iq,iq->i", self._W[:, :Q], b[self.problem.codes[0]])
-        return np.asarray(out)
+        out = []
+        for rows in (self._W, self.problem.F / self.whitener.sd[:, None]):
+            part = rows[:, Q:] @ w
+            if Q:
+                b = inner.engine.conditional_moments()[0] @ w
+                part = part + np.einsum("iq,iq->i", rows[:, :Q], b[self.problem.codes[0]])
+            out.append(part)
+        return out[0], out[1]
+
+    def average_information(self, psi: Array) -> Array:
+        """Average-information curvature in ``psi`` (r + K, r + K), sigma2 profiled out.
+
+        The working columns ``dV V^-1 (y - X beta)`` are eliminated beside X and y. The second
+        derivatives of ``R`` are left out, those of ``Psi`` are in.
+        """
+        inner = self.ensure(psi)
+        problem, profile, r = self.problem, inner.profile, self.n_theta
+        if profile is None:
+            raise ValueError("the objective is not set")
+        e, scaled = self._conditional(inner)
+        f = np.zeros((problem.n, self.n_parameters))
+        at = 0
+        coefficients = inner.working_coefficients() if r else []
+        for code, q, C in zip(problem.codes, problem.widths, coefficients, strict=True):
+            f[:, :r] += _times_level(self._W[:, at : at + q], C, code)
+            at += q
+        f[:, r:] = self.whitener.working(e, scaled)
+        wide = np.hstack([self._W[:, :-1], f, self._W[:, -1:]])
+        engine = NestedEngine(problem.cross_products(wide, 0.0))
+        engine.factorise(inner.factors)
+        p, k = problem.p, self.n_parameters
+        T = engine.T
+        FX = T[p : p + k, :p]
+        Fe = T[p : p + k, p + k] - FX @ profile.beta
+        Y = np.linalg.solve(profile.R.T, FX.T)
+        H = (T[p : p + k, p : p + k] - Y.T @ Y - np.outer(Fe, Fe) / profile.r2) / profile.sigma2
+        if r:
+            H[:r, :r] += inner.second_order_term()
+        return np.asarray((H + H.T) / 2.0)
 
     def hessian(self, psi: Array, step: float = 1e-5) -> Array:
         """Central differences of the gradient; leaves ``psi`` set."""

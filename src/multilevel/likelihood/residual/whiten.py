@@ -266,6 +266,68 @@ class Whitener:
         size = self._table_size * len(self.layout.maps)
         return np.asarray(np.bincount(self._index[1:], weights=slope, minlength=size))
 
+    # -- working columns -----------------------------------------------------------------------
+
+    def working(self, e: Array, e_scaled: Array) -> Array:
+        """``L^-1 D^-1 dR D^-1 L^-T e`` for every parameter: (n, K).
+
+        Parameters
+        ----------
+        e : (n,) whitened; ``e_scaled`` (n,) its ``L e``, the rows before ``decorrelate``.
+
+        With ``z = L^-T e``: for a coefficient of the log variance with column ``a`` this is
+        ``{L^-1 (a L e) + L'(a z)} / 2``, for a correlation parameter ``L^-1 dC z``.
+        """
+        out = np.zeros((self.n, self.n_parameters))
+        z = self.decorrelate_transposed(e[:, None])[:, 0]
+        out[:, self.variance] = 0.5 * (
+            self.decorrelate(self.A * e_scaled[:, None]) + self._times_root(self.A * z[:, None])
+        )
+        for group, (where, D) in enumerate(zip(self.correlation, self._derivatives, strict=True)):
+            table = np.zeros((D.shape[0], self._table_size * len(self.layout.maps)))
+            table[:, group * self._table_size : (group + 1) * self._table_size] = D
+            if self.is_markov:
+                for k, slopes in enumerate(table, start=where.start):
+                    out[:, k] = self._working_markov(slopes, e, e_scaled)
+                continue
+            part = np.zeros((self.n, len(table)))
+            for stack in self._stacks:
+                own = z[stack.rows]
+                for k, slopes in enumerate(table):
+                    dC = slopes[stack.index]
+                    dC = dC if len(dC) == 1 else dC[stack.pattern]
+                    part[stack.rows, k] = (dC @ own[..., None])[..., 0]
+            out[:, where] = self.decorrelate(part)
+        return out
+
+    def _working_markov(self, slopes: Array, e: Array, e_scaled: Array) -> Array:
+        """``-dS L e - L'dS' e`` with ``S = L^-1``."""
+        rate = np.where(self._is_first, 0.0, slopes[self._index])
+        r, s = self._r, self._s
+        first = rate * e * r * s * s
+        first[1:] -= rate[1:] * s[1:] * e_scaled[:-1]
+        second = rate * r * s**3 * e
+        second[:-1] -= rate[1:] * s[1:] ** 3 * e[1:]
+        return np.asarray(-first - self._times_root(second[:, None])[:, 0])
+
+    def _times_root(self, F: Array) -> Array:
+        """``L'F`` for rows F (n, c)."""
+        if not self.layout.maps:
+            return F
+        if not self.is_markov:
+            out = np.empty_like(F)
+            for stack in self._stacks:
+                root = np.broadcast_to(stack.root(), (len(stack.rows), *stack.index.shape[1:]))
+                out[stack.rows] = np.linalg.solve(root.transpose(0, 2, 1), F[stack.rows])
+            return out
+        out = F / self._s[:, None]
+        start = np.flatnonzero(self._is_first)
+        length = np.diff(np.append(start, self.n))
+        for k in range(2, int(length.max()) + 1):
+            rows = start[length >= k] + length[length >= k] - k
+            out[rows] += (self._r * self._s)[rows + 1, None] * out[rows + 1] / self._s[rows, None]
+        return out
+
 
 def _indefinite() -> LikelihoodError:
     return LikelihoodError(
