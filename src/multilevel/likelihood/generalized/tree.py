@@ -254,7 +254,19 @@ class TreeQuadrature:
         return out
 
     def set_modes(self, modes: Sequence[Array]) -> None:
-        """Start the next search from these, as ``modes`` gives them."""
+        """Start the next search from these, as ``modes`` gives them.
+
+        Raises
+        ------
+        LikelihoodError : other shapes, or numbers that are not finite.
+        """
+        wanted = [(b.n_levels, b.columns.shape[1]) for b in self.problem.blocks]
+        if [np.shape(m) for m in modes] != wanted or not all(np.isfinite(m).all() for m in modes):
+            raise LikelihoodError(
+                f"Modes must be finite arrays of shapes {wanted}.",
+                f"shapes {[np.shape(m) for m in modes]}",
+                "pass what modes() returned for a model of this size",
+            )
         self._u2 = np.array(modes[0][self.rows.unit_levels], dtype=float)
         self._u3 = np.array(modes[1][self.rows.cluster_levels], dtype=float)
 

@@ -196,6 +196,8 @@ def test_which_designs_and_grids_are_possible():
     wide, _ = made("logistic", (((3, "diagonal"),), TWO))
     with pytest.raises(LikelihoodError, match="joint nodes"):
         TreeQuadrature(wide, (15, 15))
+    with pytest.raises(LikelihoodError, match="shapes"):
+        TreeQuadrature(problem, (1, 1)).set_modes([np.zeros((7, 1))])
     with pytest.raises(LikelihoodError, match="blocks 0 and 1"):
         TreeQuadrature(problem, (1, 1)).mode_covariance(2)
 
