@@ -169,7 +169,12 @@ class Surface:
         s, y = phi - self._last[0], g - self._last[1]
         r = y - self._H @ s
         denominator = float(r @ s)
-        if abs(denominator) > 1e-8 * float(np.linalg.norm(r) * np.linalg.norm(s)):
+        size = float(np.linalg.norm(r))
+        # an update that is nearly orthogonal to the step, or larger than all curvature known, is
+        # noise of the third order: it would shrink the trust region for many steps
+        if abs(denominator) < 1e-2 * size * float(np.linalg.norm(s)):
+            return
+        if size**2 < abs(denominator) * float(np.linalg.norm(self._H, 2)):
             self._H = self._H + np.outer(r, r) / denominator
 
     def final(self, phi: Array) -> tuple[Array, Array]:
