@@ -24,8 +24,8 @@ from multilevel.estimate.structural import (
     StructuralFit,
     StructuralProblem,
     fit_independence,
+    fit_model,
     fit_saturated,
-    fit_structural,
     prepare_structural,
 )
 from multilevel.infer.structural import (
@@ -165,10 +165,9 @@ def sem(
     check_identified(model)
     design = build_structural_design(model, table, group=group, missing=missing)
     problem = prepare_structural(design)
-    saturated = fit_saturated(problem)
-    fit = fit_structural(problem, model, saturated)
+    fit = fit_model(problem)
     _require_certified(fit, allow)
-    return StructuralResult(problem, fit, saturated, kind)
+    return StructuralResult(problem, fit, kind)
 
 
 def _require_certified(fit: StructuralFit, allow: Sequence[str]) -> None:
@@ -212,10 +211,9 @@ class StructuralResult:
         self,
         problem: StructuralProblem,
         fit: StructuralFit,
-        saturated: StructuralFit,
         std_errors: StdErrorType,
     ) -> None:
-        self.problem, self.fit, self._saturated = problem, fit, saturated
+        self.problem, self.fit = problem, fit
         self.std_errors: StdErrorType = std_errors
 
     # -- the estimates -------------------------------------------------------------------------
@@ -327,8 +325,8 @@ class StructuralResult:
     @cached_property
     def fit_measures(self) -> FitMeasures:
         """Chi-square (scaled too), CFI, TLI, RMSEA, SRMR within and between, AIC, BIC."""
-        independence = fit_independence(self.problem)
-        return fit_measures(self.problem, self.fit, self._saturated, independence)
+        saturated, independence = fit_saturated(self.problem), fit_independence(self.problem)
+        return fit_measures(self.problem, self.fit, saturated, independence)
 
     def r_squared(self) -> pd.DataFrame:
         """Explained variance of every variable that has a predictor or a latent cause, per level.

@@ -30,8 +30,9 @@ from multilevel.model.structural.records import Level, StructuralModel
 from multilevel.model.structural.reference import independence_model, saturated_model
 
 Array = NDArray[np.float64]
-_SCORING_TOLERANCE = 1e-3
-_NEWTON_TOLERANCE = 1e-12
+_SCORING_TOLERANCE = 1e-12
+_NEWTON_TOLERANCE = 1e-10
+_MAX_SCORING = 40  # its rate is linear, and slow where the model fits badly: Newton takes over
 _MAX_ITERATIONS = 300
 
 
@@ -139,6 +140,31 @@ def _check_independent(names: list[str], values: Array, level: str) -> None:
         )
 
 
+def fit_model(problem: StructuralProblem) -> StructuralFit:
+    """Estimate the problem's own model, from rough moments of the data.
+
+    Where that is not certified, it starts again from the moments of the saturated model, and the
+    lower criterion is kept.
+
+    Raises
+    ------
+    EstimationError : as ``fit_structural``.
+    """
+    model = problem.design.model
+    try:
+        first: StructuralFit | None = fit_structural(problem, model)
+    except EstimationError as error:
+        if not isinstance(error.__cause__, LikelihoodError):
+            raise
+        first = None
+    if first is not None and first.certificate.is_certified:
+        return first
+    second = fit_structural(problem, model, fit_saturated(problem))
+    if first is None or second.certificate.is_certified or second.criterion < first.criterion:
+        return second
+    return first
+
+
 def fit_structural(
     problem: StructuralProblem, model: StructuralModel, saturated: StructuralFit | None = None
 ) -> StructuralFit:
@@ -164,13 +190,13 @@ def fit_structural(
     scale = 1.0 / np.sqrt(np.maximum(np.diag(objective.information(theta)), 1e-12))
     iterations = 0
     history: list[float] = []
-    stages: list[tuple[Callable[[Array], Array], float]] = [
-        (lambda t: 2.0 * objective.information(t), _SCORING_TOLERANCE),
-        (objective.hessian, _NEWTON_TOLERANCE),
+    stages: list[tuple[Callable[[Array], Array], float, int]] = [
+        (lambda t: 2.0 * objective.information(t), _SCORING_TOLERANCE, _MAX_SCORING),
+        (objective.hessian, _NEWTON_TOLERANCE, _MAX_ITERATIONS),
     ]
-    for curvature, tolerance in stages:
+    for curvature, tolerance, most in stages:
         try:
-            path = _minimise(objective, curvature, theta, value, scale, tolerance)
+            path = _minimise(objective, curvature, theta, value, scale, tolerance, most)
         except LikelihoodError as error:
             raise EstimationError(
                 "The likelihood must have a maximum.",
@@ -192,6 +218,7 @@ def _minimise(
     value: float,
     scale: Array,
     tolerance: float,
+    most: int,
 ) -> Path:
     """Minimise in units of standard errors, so that the trust region is round."""
 
@@ -204,7 +231,7 @@ def _minimise(
         derivatives,
         theta / scale,
         tolerance=max(tolerance, 1e-15 * abs(value)),
-        max_iterations=_MAX_ITERATIONS,
+        max_iterations=most,
         noise=lambda: 0.0,
         start_value=value,
     )

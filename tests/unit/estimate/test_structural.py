@@ -224,6 +224,7 @@ def test_too_few_clusters_for_the_between_level(clusters):
 
 def test_a_fit_without_certificate_is_refused(clusters, monkeypatch):
     monkeypatch.setattr("multilevel.estimate.structural._MAX_ITERATIONS", 1)
+    monkeypatch.setattr("multilevel.estimate.structural._MAX_SCORING", 1)
     text = "level: 1\nf =~ y + m + x\nlevel: 2\nfb =~ y + m + x"
     with pytest.raises(EstimationError, match="must be shown to be at the optimum"):
         mlm.sem(text, clusters, cluster="g")
