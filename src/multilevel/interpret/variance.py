@@ -6,7 +6,7 @@ Laird & Ware 1982 for ``V_c = Z_c G Z_c' + R_c``.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -93,9 +93,18 @@ def variance_components(design: Design, fit: Fit) -> tuple[VarianceComponent, ..
     Covariances that the structure fixes at zero (terms written apart, ``||``, ``diag``) are not
     listed. With precision weights the residual variance is that of a row of weight 1.
     """
+    root = float(np.sqrt(fit.sigma2))
+    residual = VarianceComponent(RESIDUAL, "", "", float(fit.sigma2), root, float("nan"))
+    return (*effect_components(design.blocks, fit.random_covariance), residual)
+
+
+def effect_components(
+    blocks: Sequence[RandomBlock], matrices: Sequence[Array]
+) -> tuple[VarianceComponent, ...]:
+    """The variances and covariances of random effects, ``G`` (q, q) per block."""
     out: list[VarianceComponent] = []
     nan = float("nan")
-    for block, G in zip(design.blocks, fit.random_covariance, strict=True):
+    for block, G in zip(blocks, matrices, strict=True):
         sd = np.sqrt(np.maximum(np.diag(G), 0.0))
         for a, name in enumerate(block.names):
             out.append(VarianceComponent(block.group, name, "", float(G[a, a]), float(sd[a]), nan))
@@ -108,8 +117,6 @@ def variance_components(design: Design, fit: Fit) -> tuple[VarianceComponent, ..
                     r = float(np.clip(G[a, c] / scale, -1.0, 1.0)) if scale > 0 else nan
                     names = block.names[c], block.names[a]
                     out.append(VarianceComponent(block.group, *names, float(G[a, c]), nan, r))
-    root = float(np.sqrt(fit.sigma2))
-    out.append(VarianceComponent(RESIDUAL, "", "", float(fit.sigma2), root, nan))
     return tuple(out)
 
 
@@ -141,15 +148,22 @@ def intraclass_correlations(design: Design, fit: Fit) -> tuple[IntraclassCorrela
                 "fit the model without random slopes (usually the empty model) and ask again",
             )
     tau2 = [float(G[0, 0]) for G in fit.random_covariance]
-    total = sum(tau2) + fit.sigma2
+    return shares_of_variance(design.blocks, tau2, fit.sigma2)
+
+
+def shares_of_variance(
+    blocks: Sequence[RandomBlock], tau2: Sequence[float], residual: float
+) -> tuple[IntraclassCorrelation, ...]:
+    """Share of each factor's intercept variance in ``sum tau2 + residual``, and correlations."""
+    total = sum(tau2) + residual
     out = []
-    for t, block in enumerate(design.blocks):
+    for t, block in enumerate(blocks):
         above = [
             s
-            for s, other in enumerate(design.blocks)
+            for s, other in enumerate(blocks)
             if s != t and other.n_levels <= block.n_levels and is_nested(block, other)
         ]
-        within = (block.group, *(design.blocks[s].group for s in above))
+        within = (block.group, *(blocks[s].group for s in above))
         proportion = tau2[t] / total
         correlation = (tau2[t] + sum(tau2[s] for s in above)) / total
         sentence = (

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from multilevel.design.records import Design, RandomBlock
-from multilevel.estimate.records import Fit
+from multilevel.estimate.records import Certificate, Fit
 from multilevel.infer.means_tests import RowTests
 from multilevel.interpret.advice.advise import advise
 from multilevel.interpret.variance import RESIDUAL, VarianceComponent, variance_components
@@ -91,8 +91,8 @@ def sections(
     """Return the sections of a summary, in reading order; empty ones are skipped in print."""
     out = [
         Section("Equations", lines=equations(design)),
-        _design_section(design),
-        _labels_section(design, labels or {}),
+        design_section(design),
+        labels_section(design, labels or {}),
         _means_section(fit, design, tests),
         *_variance_sections(fit, design),
         *_residual_sections(fit),
@@ -100,7 +100,7 @@ def sections(
         Section(
             "In words", sentences=(*_icc_sentences(fit, design), *_slope_sentences(fit, design))
         ),
-        _convergence_section(fit, verbose),
+        convergence_section(fit.certificate, verbose),
         Section("Advice", sentences=_advice_sentences(fit, design)),
     ]
     if verbose:
@@ -108,7 +108,8 @@ def sections(
     return out
 
 
-def _design_section(design: Design) -> Section:
+def design_section(design: Design) -> Section:
+    """Rows used and lost, and the size and nesting of every grouping factor."""
     rows = design.rows
     if rows.n_dropped:
         missing = sorted(rows.missing.items(), key=lambda item: -item[1])
@@ -151,7 +152,8 @@ def _crossings(design: Design) -> list[str]:
     return out
 
 
-def _labels_section(design: Design, labels: Mapping[str, str]) -> Section:
+def labels_section(design: Design, labels: Mapping[str, str]) -> Section:
+    """Labels of the variables that the formula names."""
     used = [name for name in labels if labels[name] and _mentions(design.model.formula, name)]
     return Section("Labels", lines=tuple(f"{name}: {labels[name]}" for name in used))
 
@@ -202,28 +204,45 @@ def p_text(p: float) -> str:
 
 def _variance_sections(fit: Fit, design: Design) -> list[Section]:
     parts = [c for c in variance_components(design, fit) if c.group != RESIDUAL]
+    heading = "Model for the variance (random effects and residual)"
+    return variance_sections(heading, design.blocks, parts, fit.sigma2)
+
+
+def variance_sections(
+    heading: str,
+    blocks: Sequence[RandomBlock],
+    parts: Sequence[VarianceComponent],
+    residual: float | None,
+) -> list[Section]:
+    """Variances, standard deviations and correlations by grouping factor, the residual last.
+
+    Parameters
+    ----------
+    parts : variances and covariances of random effects.
+    residual : the residual variance; None where the model has none.
+    """
     variances = [c for c in parts if not c.term2]
     pairs = {(c.group, c.term, c.term2): c.correlation for c in parts if c.term2}
-    decimals = decimals_for([*(c.variance for c in variances), fit.sigma2])
-    inline = [b for b in design.blocks if len(b.names) - 1 <= _MAX_INLINE_CORRELATIONS]
+    last_one = [] if residual is None else [residual]
+    decimals = decimals_for([*(c.variance for c in variances), *last_one])
+    inline = [b for b in blocks if len(b.names) - 1 <= _MAX_INLINE_CORRELATIONS]
     n_corr = max(
         (len(b.names) - 1 for b in inline if any(k[0] == b.group for k in pairs)), default=0
     )
     body: list[tuple[str, ...]] = []
-    for block in design.blocks:
+    for block in blocks:
         for a, c in enumerate(c for c in variances if c.group == block.group):
             cells = [number(c.variance, decimals), number(c.sd, decimals)]
             keys = [(block.group, block.names[b], block.names[a]) for b in range(a)]
             known = [share(pairs[k]) if k in pairs else "" for k in keys[:n_corr]]
             corr = known + [""] * (n_corr - len(known)) if block in inline else [""] * n_corr
             body.append((block.group if a == 0 else "", c.term, *cells, *corr))
-    sd = float(np.sqrt(fit.sigma2))
-    last = (number(fit.sigma2, decimals), number(sd, decimals), *([""] * n_corr))
-    body.append(("Residual", "", *last))
+    if residual is not None:
+        last = (number(residual, decimals), number(float(np.sqrt(residual)), decimals))
+        body.append(("Residual", "", *last, *([""] * n_corr)))
     corr_titles = ("Corr.", *([""] * (n_corr - 1))) if n_corr else ()
     header = ("Group", "Term", "Variance", "SD", *corr_titles)
-    notes = tuple(note for b in design.blocks for note in _structure_notes(b))
-    heading = "Model for the variance (random effects and residual)"
+    notes = tuple(note for b in blocks for note in structure_notes(b))
     out = [Section(heading, grid=Grid(header, tuple(body), 2), sentences=notes)]
     long = [c for c in parts if c.term2 and c.group not in {b.group for b in inline}]
     if long:
@@ -253,7 +272,8 @@ def _residual_sections(fit: Fit) -> list[Section]:
     return [Section("Residual structure", grid=grid, sentences=tuple(sentences))]
 
 
-def _structure_notes(block: RandomBlock) -> list[str]:
+def structure_notes(block: RandomBlock) -> list[str]:
+    """Structures other than unstructured in words."""
     out = []
     for start, stop, structure in block.structure.terms:
         if structure in _STRUCTURES and stop - start > 1:
@@ -325,8 +345,8 @@ def _slope_sentences(fit: Fit, design: Design) -> list[str]:
     return out
 
 
-def _convergence_section(fit: Fit, verbose: bool) -> Section:
-    c = fit.certificate
+def convergence_section(c: Certificate, verbose: bool) -> Section:
+    """The verdict on convergence; ``verbose`` adds its evidence."""
     sentences = [c.sentence, *c.notes]
     if verbose:
         sentences.append(
