@@ -24,12 +24,14 @@ from multilevel.estimate.generalized.solve import solve_generalized
 from multilevel.likelihood.generalized.choose import make_objective
 from multilevel.likelihood.generalized.objective import ErrorEstimate
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
+from multilevel.likelihood.generalized.tree_rows import is_chain
 
 Array = NDArray[np.float64]
 Accuracy = Literal["report", "auto", "none"]
 ACCURACIES: tuple[str, ...] = get_args(Accuracy)
 
 LADDER = {1: (7, 15, 25, 51, 101), 2: (5, 9, 15, 25), 3: (3, 5, 9)}
+DEFAULT = {1: 7, 2: 5}
 CRITERION_CHANGE = 0.01  # in -2 log-likelihood: invisible in any test
 VARIANCE_CHANGE = 1e-3  # of the largest variance, as a share of itself
 NOTABLE = 0.5  # error in -2 log-likelihood from which the sentence warns
@@ -48,13 +50,18 @@ def check_accuracy(accuracy: str) -> Accuracy:
 
 
 def dimensions(problem: GeneralizedProblem) -> int:
-    """Random effects per cluster if there is one grouping factor; 0 if there are more or none."""
-    return problem.blocks[0].columns.shape[1] if len(problem.blocks) == 1 else 0
+    """Most random effects per unit of a factor, where quadrature exists (one grouping factor, or
+    two that are nested); 0 elsewhere."""
+    if len(problem.blocks) == 1 or (len(problem.blocks) == 2 and is_chain(problem)):
+        return max(int(block.columns.shape[1]) for block in problem.blocks)
+    return 0
 
 
 def default_points(problem: GeneralizedProblem) -> int:
     """Points per dimension where the caller named none."""
-    return {1: 7, 2: 5}.get(dimensions(problem), 1)
+    if len(problem.blocks) == 2 and dimensions(problem) > 1:
+        return 1
+    return DEFAULT.get(dimensions(problem), 1)
 
 
 def fit_generalized(
@@ -209,6 +216,7 @@ def with_error(
         sentence += (
             ' Errors of this size can change a test: refit with accuracy="auto"'
             if dimensions(prepared.problem)
-            else " Errors of this size can change a test: read variances with care"
+            else " Errors of this size can change a test: read variances with care. Quadrature, "
+            "which could be raised, does not exist for crossed factors"
         ) + "."
     return replace(fit, approximation=replace(fit.approximation, error=error, sentence=sentence))
