@@ -22,11 +22,10 @@ _HOME = {
     "describe": "multilevel.api.describe",
     "compare": "multilevel.api.compare",
     "for_marginaleffects": "multilevel.api.marginal_effects",
-    "for_marginaleffects": "multilevel.api.marginal_effects",
     "sem": "multilevel.api.sem",
     "mediate": "multilevel.api.mediate",
     "MediationResult": "multilevel.api.mediate",
-    "StructuralResult": "multilevel.api.sem",
+    "StructuralResult": "multilevel.api.structural_result",
     "read": "multilevel.tables.read",
     "Table": "multilevel.tables.table",
     "to_long": "multilevel.tables.reshape",
@@ -61,12 +60,11 @@ if TYPE_CHECKING:
     from multilevel.api.describe import describe as describe
     from multilevel.api.fit import fit as fit
     from multilevel.api.marginal_effects import for_marginaleffects as for_marginaleffects
-    from multilevel.api.marginal_effects import for_marginaleffects as for_marginaleffects
     from multilevel.api.mediate import MediationResult as MediationResult
     from multilevel.api.mediate import mediate as mediate
     from multilevel.api.result import MultilevelFit as MultilevelFit
-    from multilevel.api.sem import StructuralResult as StructuralResult
     from multilevel.api.sem import sem as sem
+    from multilevel.api.structural_result import StructuralResult as StructuralResult
     from multilevel.api.table import table as table
     from multilevel.tables.read import read as read
     from multilevel.tables.reshape import to_long as to_long

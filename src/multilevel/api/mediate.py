@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records
-from multilevel.api.sem import StructuralResult, sem
+from multilevel.api.sem import sem
+from multilevel.api.structural_result import StructuralResult
 from multilevel.design.structural import Missing
 from multilevel.design.structural_levels import homes_of
 from multilevel.errors import ModelError

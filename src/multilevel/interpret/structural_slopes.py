@@ -65,7 +65,7 @@ def level_two_slopes(
                 partner, kind = p.rhs, "between"
             else:
                 xs = [x for y, x in within if y == p.lhs and x in fit.model.within_only]
-                means = [x for x in xs if _is_cluster_mean(fit.model, data, x, p.rhs)]
+                means = [x for x in xs if is_cluster_mean(fit.model, data, x, p.rhs)]
                 if not means:
                     continue
                 partner, kind = means[0], "contextual"
@@ -75,7 +75,7 @@ def level_two_slopes(
     return tuple(out)
 
 
-def _is_cluster_mean(model: StructuralModel, data: StructuralGroup, x: str, z: str) -> bool:
+def is_cluster_mean(model: StructuralModel, data: StructuralGroup, x: str, z: str) -> bool:
     """Whether column z is, up to a constant, the cluster mean of column x."""
     if z not in model.between_only:
         return False

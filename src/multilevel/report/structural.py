@@ -38,6 +38,7 @@ class StructuralReport:
     slopes: tuple[LevelTwoSlope, ...]
     faults: tuple[str, ...]
     measures: FitMeasures
+    advice: tuple[str, ...]
 
 
 def structural_title(fit: StructuralFit) -> tuple[str, ...]:
@@ -64,6 +65,7 @@ def structural_sections(report: StructuralReport) -> list[Section]:
     out.append(_measures(report.measures))
     certificate = report.fit.certificate
     out.append(Section("Convergence", sentences=(certificate.sentence, *certificate.notes)))
+    out.append(Section("Advice", sentences=report.advice))
     return out
 
 

@@ -253,3 +253,18 @@ def test_two_groups_without_shared_labels_are_two_fits(clusters):
     errors = labelled.parameters(std_errors="robust").query("label == 's'")["std_error"].item()
     alone = parts[0].parameters(std_errors="robust").query("op == '~' and rhs == 'm'")
     assert errors == pytest.approx(alone["std_error"].iloc[0], rel=1e-6)
+
+
+def test_a_predictor_without_its_between_part_is_pointed_out(clusters):
+    raw = mlm.sem(TWO.format(within="x", between="w"), clusters, cluster="g")
+    assert len(raw.advice) == 1
+    assert "of the variance of x lies between clusters" in raw.advice[0]
+    assert raw.advice[0].split()[0] in str(raw)
+    split = mlm.sem(TWO.format(within="x", between="x + w"), clusters, cluster="g")
+    assert split.advice == ()
+    data = clusters.assign(xm=clusters.groupby("g")["x"].transform("mean"))
+    assert mlm.sem(TWO.format(within="x", between="xm"), data, cluster="g").advice == ()
+    flat = mlm.sem("level: 1\ny ~ x\nlevel: 2\nx ~~ x", clusters, cluster="g")
+    assert "y is named at level 1 only" in flat.advice[0]
+    noise = clusters.assign(x=np.random.default_rng(1).normal(size=len(clusters)))
+    assert mlm.sem(TWO.format(within="x", between="w"), noise, cluster="g").advice == ()
