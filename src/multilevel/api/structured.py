@@ -47,23 +47,9 @@ if TYPE_CHECKING:
     from multilevel.estimate.prepare import Prepared
     from multilevel.estimate.records import Fit
     from multilevel.interpret.advice.record import Advice
-    from multilevel.model.specification import Method, Model
+    from multilevel.model.specification import Method
 
 Array = NDArray[np.float64]
-
-
-def with_residual(model: Model, residual: str | None, scale: str | None) -> Model:
-    """The model with its residual structure and its model for the residual variance.
-
-    Raises
-    ------
-    ModelError : a structure or formula that is not understood.
-    """
-    return replace(
-        model,
-        residual=None if residual is None else parse_residual(residual),
-        scale=None if scale is None else check_scale(scale),
-    )
 
 
 def fit_structured(
@@ -91,7 +77,11 @@ def fit_structured(
         )
     clock = [time.perf_counter()]
     words = parse_formula(formula, check_method("reml" if method is None else method))
-    model = with_residual(words, residual, scale)
+    model = replace(
+        words,
+        residual=None if residual is None else parse_residual(residual),
+        scale=None if scale is None else check_scale(scale),
+    )
     clock.append(time.perf_counter())
     table = as_table(data)
     design = build_design(model, table, weights=weights, rank_deficient=rank_deficient, allow=allow)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from multilevel.design.records import Design
 from multilevel.design.residual_layout import ResidualLayout
-from multilevel.errors import EstimationError
+from multilevel.errors import EstimationError, LikelihoodError
 from multilevel.estimate.boundary import escape, gain, null_directions, snap
 from multilevel.estimate.certificate import Account, certify, curvature_floor
 from multilevel.estimate.choose import EnginePlan, choose_engine
@@ -27,6 +27,7 @@ from multilevel.estimate.trust_region import Path, minimise, newton_decrement
 from multilevel.likelihood.blocks.threads import blas_threads
 from multilevel.likelihood.residual.objective import StructuredObjective, StructuredProblem
 from multilevel.model.covariance.correlation import natural_names
+from multilevel.model.residual import CONTINUOUS
 from multilevel.model.specification import Method
 
 Array = NDArray[np.float64]
@@ -37,6 +38,8 @@ AVERAGED_TOLERANCE = 1e-8  # where the Hessian is never differenced
 NEAR = 1e-3  # decrement from which differences take over
 SECONDS_PER_ENTRY = 1e-7  # of a gradient, per entry of the rows [Z X y]; measured
 DIFFERENCED_BELOW = 1.2  # seconds per differenced Hessian up to which it is formed
+SMALLEST_SD = 1e-3  # of a row relative to another, below which its variance goes to zero
+FAR, EDGE = 15.0, 1e-2  # unconstrained parameters beyond, pivots below: at the edge
 WEAK = 1e-7  # smallest scaled curvature below which parameters are not told apart
 
 
@@ -126,8 +129,11 @@ class _Solver:
         return np.concatenate([theta, self.objective.whitener.start()])
 
     def differenced(self, psi: Array) -> tuple[Array, Array]:
-        """Gradient and differenced Hessian."""
-        H = self.objective.hessian(psi)
+        """Gradient and differenced Hessian; averaged where a neighbour has no likelihood."""
+        try:
+            H = self.objective.hessian(psi)
+        except LikelihoodError:
+            return self.averaged(psi)
         return self.objective.gradient(psi), H
 
     def averaged(self, psi: Array) -> tuple[Array, Array]:
@@ -144,6 +150,8 @@ class _Solver:
         if not self.refines:
             return self._minimise(psi, self.averaged, AVERAGED_TOLERANCE)
         near = self._minimise(psi, self.averaged, NEAR)
+        if not near.converged and self._edge(near.theta):
+            return near
         return self._minimise(near.theta, self.differenced, TOLERANCE)
 
     def _minimise(self, psi: Array, derivatives: Derivatives, tolerance: float) -> Path:
@@ -201,7 +209,33 @@ class _Solver:
         certificate = certify(
             self.prepared.plain, inner, path, directions, self.account, self.curvature_kind, 0.0
         )
-        return path, replace(certificate, evaluations=self.objective.n_evaluations)
+        certificate = replace(certificate, evaluations=self.objective.n_evaluations)
+        edge = self._edge(path.theta)
+        if edge and certificate.is_certified:
+            certificate = replace(certificate, notes=(*certificate.notes, edge))
+        elif edge:
+            certificate = replace(certificate, sentence=f"{certificate.sentence} {edge}")
+        return path, certificate
+
+    def _edge(self, psi: Array) -> str:
+        """What to say where residual parameters run to the edge of their range."""
+        whitener, layout = self.objective.whitener, self.prepared.layout
+        phi = psi[self.r :]
+        if float(whitener.sd.min()) < SMALLEST_SD * float(whitener.sd.max()):
+            return (
+                "The residual variance of some rows goes to zero: use one variance for more rows,"
+                " or fewer random effects."
+            )
+        for m, where in zip(layout.maps, whitener.correlation, strict=True):
+            if m.structure in CONTINUOUS and np.all(m.table(phi[where])[0][1:] < 1e-6):
+                return "The residual correlation goes to zero: leave it out."
+        far = np.abs(phi[whitener.A.shape[1] :]).max(initial=0.0) > FAR
+        if not far and whitener.smallest_pivot > EDGE:
+            return ""
+        return (
+            "The residual correlations run to the edge of what is possible (correlations of one, or"
+            " no variance of an occasion's own): use a residual structure with fewer parameters."
+        )
 
 
 def solve_structured(

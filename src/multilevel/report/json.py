@@ -37,10 +37,10 @@ def fit_json(fit: Fit, design: Design, tests: RowTests | None = None) -> dict[st
         "method": fit.method,
         "n": int(fit.n),
         "groups": {block.group: int(block.n_levels) for block in design.blocks},
-        criterion: _number(fit.criterion),
+        criterion: plain_number(fit.criterion),
         "n_par": int(fit.n_parameters),
-        "aic": _number(fit.aic),
-        "bic": _number(fit.bic),
+        "aic": plain_number(fit.aic),
+        "bic": plain_number(fit.bic),
         "fixed": _fixed(fit, design, tests),
         **_which_tests(tests),
         "random": [
@@ -48,19 +48,19 @@ def fit_json(fit: Fit, design: Design, tests: RowTests | None = None) -> dict[st
                 "group": c.group,
                 "term": c.term,
                 "term2": c.term2 or None,
-                "variance_or_covariance": _number(c.variance),
-                "sd_or_correlation": _number(c.correlation if c.term2 else c.sd),
+                "variance_or_covariance": plain_number(c.variance),
+                "sd_or_correlation": plain_number(c.correlation if c.term2 else c.sd),
             }
             for c in variance_components(design, fit)
             if c.group != RESIDUAL
         ],
-        "residual_variance": _number(fit.sigma2),
+        "residual_variance": plain_number(fit.sigma2),
         **({} if fit.residual else _effect_sizes(fit, design)),
         **_residual(fit),
         "status": certificate.status,
         "is_singular": certificate.status == "singular" or bool(certificate.redundant),
-        "certificate": _certificate(certificate),
-        "seconds": {stage: _number(value) for stage, value in fit.seconds.items()},
+        "certificate": certificate_json(certificate),
+        "seconds": {stage: plain_number(value) for stage, value in fit.seconds.items()},
         "advice": [
             {"code": a.code, "severity": a.severity, "sentence": a.sentence, "mend": a.mend}
             for a in (() if fit.residual else advise(design, fit))
@@ -78,7 +78,7 @@ def _residual(fit: Fit) -> dict[str, Any]:
             "structure": record.title,
             "sentence": record.sentence,
             "parameters": [
-                {"term": name, "estimate": _number(value), "std_error": _number(error)}
+                {"term": name, "estimate": plain_number(value), "std_error": plain_number(error)}
                 for name, value, error in zip(
                     record.names, record.estimates, record.std_errors, strict=True
                 )
@@ -92,19 +92,19 @@ def _effect_sizes(fit: Fit, design: Design) -> dict[str, Any]:
     effects = [e for e in design_effects(design, fit) if e.component == "Kish size"]
     total, marginal, conditional = overall(design, fit)
     return {
-        "icc": {e.group: _number(e.icc) for e in effects},
+        "icc": {e.group: plain_number(e.icc) for e in effects},
         "design_effect": {
             e.group: {
-                "cluster_size": _number(e.cluster_size),
-                "estimate": _number(e.estimate),
-                "effective_n": _number(e.effective_n),
+                "cluster_size": plain_number(e.cluster_size),
+                "estimate": plain_number(e.estimate),
+                "effective_n": plain_number(e.effective_n),
             }
             for e in effects
         },
         "r2": {
-            "total": _number(total.estimate),
-            "marginal": _number(marginal.estimate),
-            "conditional": _number(conditional.estimate),
+            "total": plain_number(total.estimate),
+            "marginal": plain_number(marginal.estimate),
+            "conditional": plain_number(conditional.estimate),
         },
     }
 
@@ -113,12 +113,12 @@ def _fixed(fit: Fit, design: Design, tests: RowTests | None) -> list[dict[str, A
     if tests is None:
         errors = np.sqrt(np.clip(np.diag(fit.vcov_beta), 0.0, None))
         return [
-            {"term": name, "estimate": _number(estimate), "std_error": _number(error)}
+            {"term": name, "estimate": plain_number(estimate), "std_error": plain_number(error)}
             for name, estimate, error in zip(design.names, fit.beta, errors, strict=True)
         ]
     columns = ("estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high")
     return [
-        {"term": row.term, **{name: _number(getattr(row, name)) for name in columns}}
+        {"term": row.term, **{name: plain_number(getattr(row, name)) for name in columns}}
         for row in tests.rows
     ]
 
@@ -133,19 +133,20 @@ def _which_tests(tests: RowTests | None) -> dict[str, Any]:
     }
 
 
-def _certificate(c: Certificate) -> dict[str, Any]:
+def certificate_json(c: Certificate) -> dict[str, Any]:
+    """A certificate under stable keys."""
     return {
         "status": c.status,
         "sentence": c.sentence,
-        "newton_decrement": _number(c.newton_decrement),
-        "max_scaled_gradient": _number(c.max_scaled_gradient),
-        "min_curvature": _number(c.min_curvature),
+        "newton_decrement": plain_number(c.newton_decrement),
+        "max_scaled_gradient": plain_number(c.max_scaled_gradient),
+        "min_curvature": plain_number(c.min_curvature),
         "curvature": c.curvature,
-        "boundary_residual": _number(c.boundary_residual),
+        "boundary_residual": plain_number(c.boundary_residual),
         "redundant": [
             {
                 "group": d.group,
-                "weights": {name: _number(w) for name, w in d.weights.items()},
+                "weights": {name: plain_number(w) for name, w in d.weights.items()},
                 "sentence": d.sentence,
             }
             for d in c.redundant
@@ -153,13 +154,13 @@ def _certificate(c: Certificate) -> dict[str, Any]:
         "iterations": int(c.iterations),
         "evaluations": int(c.evaluations),
         "restarts": int(c.restarts),
-        "monte_carlo_error": _number(c.monte_carlo_error),
-        "history": [_number(value) for value in c.history],
+        "monte_carlo_error": plain_number(c.monte_carlo_error),
+        "history": [plain_number(value) for value in c.history],
         "notes": list(c.notes),
     }
 
 
-def _number(value: Any) -> float | None:
+def plain_number(value: Any) -> float | None:
     """A plain float, or ``None`` for NaN and infinities, which JSON does not have."""
     plain = float(value)
     return plain if math.isfinite(plain) else None

@@ -223,3 +223,17 @@ def test_counted_degrees_of_freedom_need_the_unit_among_the_factors(frame):
     both = mlm.fit("y ~ time + arm + (1 | id)", frame, residual="ar1(time | id)")
     found = both.coefficients(df="between-within").set_index("term")["df"]
     assert found["arm[arm1]"] == 40 - 2
+
+
+def test_parameters_that_run_to_the_edge_are_named():
+    rng = np.random.default_rng(1)
+    ids, t = np.repeat(np.arange(20), 3), np.tile([0.0, 1.0, 2.0], 20)
+    y = rng.normal(size=20)[ids] + np.where(t == 1.0, 0.0, rng.normal(size=60))
+    zero = mlm.fit("y ~ 1 + (1 | id)", {"y": y, "t": t, "id": ids}, residual="diag(t | id)",
+                   allow=("not_certified",))  # fmt: skip
+    said = " ".join([zero.certificate.sentence, *zero.certificate.notes])
+    assert "residual variance of some rows goes to zero" in said
+    one = np.repeat(rng.normal(size=(20, 1)), 3, axis=1) + 1e-6 * rng.normal(size=(20, 3))
+    frame = {"y": one.ravel(), "t": t, "id": ids}
+    with pytest.raises((mlm.errors.EstimationError, mlm.errors.LikelihoodError)):
+        mlm.fit("y ~ 1", frame, residual="un(t | id)")

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from multilevel.design.records import Design
 from multilevel.design.residual_layout import ResidualLayout
+from multilevel.errors import LikelihoodError
 from multilevel.likelihood.blocks.accumulate import add_by_code
 from multilevel.likelihood.blocks.cross_products import CrossProducts, PairBlock
 from multilevel.likelihood.blocks.scaling import Scaling
@@ -120,7 +121,14 @@ class StructuredObjective:
         )  # fmt: skip
         self.n_evaluations += 1
         self._psi = None
-        profile = self.inner.set(theta)
+        try:
+            profile = self.inner.set(theta)
+        except np.linalg.LinAlgError as error:
+            raise LikelihoodError(
+                "The covariance of every cluster must be positive definite.",
+                "a factorisation that broke down",
+                "rescale the predictors, or use a residual structure with fewer parameters",
+            ) from error
         self._psi = np.array(psi)
         return profile
 

@@ -65,6 +65,7 @@ class Whitener:
         self.is_markov = is_markov(layout.term, layout.position)
         self.sd: Array = np.ones(self.n)
         self.logdet = 0.0
+        self.smallest_pivot = 1.0  # of the correlation matrices: 0 is a correlation of one
         self._derivatives: list[Array] = []
         self._sizes = [0]
         self._stacks: list[_Stack] = []
@@ -142,6 +143,7 @@ class Whitener:
             log_sd = log_sd + self._fixed_log_sd
         self.sd = np.exp(log_sd)
         self.logdet = 2.0 * float(log_sd.sum())
+        self.smallest_pivot = 1.0
         if not self.layout.maps:
             return
         tables = [m.table(phi[s]) for m, s in zip(self.layout.maps, self.correlation, strict=True)]
@@ -158,6 +160,7 @@ class Whitener:
             diagonal = np.einsum("paa->pa", L)
             if float(diagonal.min()) < 1e-6:
                 raise _indefinite()
+            self.smallest_pivot = min(self.smallest_pivot, float(diagonal.min()))
             self.logdet += 2.0 * float(stack.counts @ np.log(diagonal).sum(1))
             stack.inverse = np.linalg.inv(L)
 
@@ -167,6 +170,7 @@ class Whitener:
         if float(gap.min()) < 1e-12:
             raise _indefinite()
         self._r, self._s = r, 1.0 / np.sqrt(gap)
+        self.smallest_pivot = float(np.sqrt(gap.min()))
         self.logdet += float(np.log(gap).sum())
 
     def whiten(self, F: Array) -> Array:
