@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 from multilevel.design.records import Design
 from multilevel.errors import InferenceError
-from multilevel.estimate.records import Fit
-from multilevel.infer.degrees_of_freedom import DfApproach, method_sentence
+from multilevel.infer.degrees_of_freedom import DfApproach, FixedEffects, method_sentence
 from multilevel.infer.linear_hypothesis import Hypothesis
 from multilevel.infer.means_tests import JointTest, joint_test
 from multilevel.infer.names import canonical, without_category
@@ -60,7 +59,12 @@ class Anova:
 
 
 def anova(
-    design: Design, fit: Fit, approach: DfApproach, *, kind: int = 3, was_default: bool = False
+    design: Design,
+    fit: FixedEffects,
+    approach: DfApproach,
+    *,
+    kind: int = 3,
+    was_default: bool = False,
 ) -> Anova:
     """Test every term of the model for the means.
 
@@ -90,7 +94,7 @@ def _zeros(L: Array) -> Array:
     return np.zeros(len(L))
 
 
-def type2_rows(fit: Fit, table: TermTable, term: Term) -> Array:
+def type2_rows(fit: FixedEffects, table: TermTable, term: Term) -> Array:
     """Rows (k, p): the Schur complement of ``vcov^-1`` after all terms that do not contain it."""
     own = term.numeric | term.categorical
     containing = [k for t in table.terms if own < (t.numeric | t.categorical) for k in t.columns]

@@ -17,7 +17,12 @@ from multilevel.design.records import Design, RandomBlock
 from multilevel.errors import InferenceError
 from multilevel.estimate.prepare import Prepared
 from multilevel.estimate.records import Fit
-from multilevel.infer.degrees_of_freedom import DfMethod, JointStatistic, independent_rows
+from multilevel.infer.degrees_of_freedom import (
+    DfMethod,
+    FixedEffects,
+    JointStatistic,
+    independent_rows,
+)
 
 Array = NDArray[np.float64]
 
@@ -55,7 +60,7 @@ class CountedDf:
         return JointStatistic(wald / l if np.isfinite(df) else wald, l, df)
 
 
-def z_tests(fit: Fit) -> CountedDf:
+def z_tests(fit: FixedEffects) -> CountedDf:
     """No degrees of freedom: z and chi-square tests."""
     return CountedDf("none", fit.vcov_beta, np.full(fit.n_fixed, np.inf))
 
@@ -75,13 +80,22 @@ def between_within(prepared: Prepared, fit: Fit) -> CountedDf:
     ------
     InferenceError : crossed factors, or a level with more effects than units.
     """
-    if not prepared.cross.is_chain:
+    return between_within_of(prepared.design, fit, is_chain=prepared.cross.is_chain)
+
+
+def between_within_of(design: Design, fit: FixedEffects, *, is_chain: bool) -> CountedDf:
+    """The same from a design whose fixed effects are those of ``fit``.
+
+    Parameters
+    ----------
+    is_chain : whether each grouping factor is nested in the next.
+    """
+    if not is_chain:
         raise InferenceError(
             "Between-within degrees of freedom are defined for nested grouping factors.",
-            "crossed grouping factors: " + ", ".join(b.group for b in prepared.design.blocks),
-            "write df='satterthwaite'",
+            "crossed grouping factors: " + ", ".join(b.group for b in design.blocks),
+            "write df='satterthwaite' (Gaussian models) or df='none' (z tests)",
         )
-    design = prepared.design
     names, counts = [b.group for b in design.blocks][::-1], _counts(design)
     level = level_of_columns(design)
     n_effects = np.bincount(level, minlength=len(counts))
@@ -92,7 +106,7 @@ def between_within(prepared: Prepared, fit: Fit) -> CountedDf:
             raise InferenceError(
                 "Every level must have more units than effects.",
                 f"{n_effects[g]} fixed effects and {counts[g]} units at {where}",
-                "write df='satterthwaite', or use fewer predictors",
+                "choose another df, or use fewer predictors",
             )
     labels = [*names, "rows"]
     parts = [f"{labels[g]} {df[g]}" for g in np.flatnonzero(n_effects)]

@@ -45,6 +45,37 @@ class JointStatistic:
     df: float
 
 
+class FixedEffects(Protocol):
+    """What tests need of a fit, or of one part of a generalized fit.
+
+    Attributes
+    ----------
+    beta, vcov_beta : (p,) estimates and (p, p) their covariance.
+    n_fixed : p.
+    method : the estimator.
+    """
+
+    @property
+    def beta(self) -> Array:
+        """Estimates (p,)."""
+        ...
+
+    @property
+    def vcov_beta(self) -> Array:
+        """Their covariance (p, p)."""
+        ...
+
+    @property
+    def n_fixed(self) -> int:
+        """p."""
+        ...
+
+    @property
+    def method(self) -> Method:
+        """The estimator."""
+        ...
+
+
 class DfApproach(Protocol):
     """What every method offers; ``L`` is (k, p) on the user's fixed effects.
 

@@ -18,9 +18,8 @@ from numpy.typing import NDArray
 
 from multilevel.design.records import Design
 from multilevel.errors import InferenceError
-from multilevel.estimate.records import Fit
 from multilevel.infer.adjust import adjusted_p, check_adjustment, simultaneous_critical
-from multilevel.infer.degrees_of_freedom import DfApproach
+from multilevel.infer.degrees_of_freedom import DfApproach, FixedEffects
 from multilevel.infer.linear_hypothesis import Hypothesis
 from multilevel.infer.means_tests import RowTests, row_tests
 from multilevel.infer.names import canonical
@@ -161,7 +160,7 @@ def _sentence(
 
 
 def marginal_means(
-    fit: Fit,
+    fit: FixedEffects,
     approach: DfApproach,
     grid: MeansGrid,
     *,
@@ -175,7 +174,7 @@ def marginal_means(
 
 
 def pairwise(
-    fit: Fit,
+    fit: FixedEffects,
     approach: DfApproach,
     grid: MeansGrid,
     *,

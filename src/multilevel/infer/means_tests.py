@@ -17,6 +17,7 @@ from multilevel.infer.degrees_of_freedom import (
     LARGE_DF,
     DfApproach,
     DfMethod,
+    FixedEffects,
     check_df,
     default_df,
     method_sentence,
@@ -150,7 +151,7 @@ def critical_values(df: Array, conf_level: float) -> Array:
 
 
 def row_tests(
-    fit: Fit,
+    fit: FixedEffects,
     approach: DfApproach,
     hypothesis: Hypothesis,
     *,
@@ -186,7 +187,9 @@ def row_tests(
     return RowTests(tuple(rows), approach.method, level, " ".join(sentences))
 
 
-def joint_test(fit: Fit, approach: DfApproach, hypothesis: Hypothesis, term: str) -> JointTest:
+def joint_test(
+    fit: FixedEffects, approach: DfApproach, hypothesis: Hypothesis, term: str
+) -> JointTest:
     """Test all rows of ``L beta = rhs`` at once.
 
     Raises
