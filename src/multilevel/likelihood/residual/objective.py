@@ -103,6 +103,7 @@ class StructuredObjective:
         self.inner: GaussianObjective | None = None
         self.cross: CrossProducts | None = None
         self._psi: Array | None = None
+        self._scaled: Array = np.zeros((0, 0))
         self._W: Array = np.zeros((0, 0))
 
     def set(self, psi: Array) -> Profile:
@@ -113,7 +114,8 @@ class StructuredObjective:
         if not same or self.cross is None:
             self._psi = None
             self.whitener.set(phi)
-            self._W = self.whitener.whiten(problem.F)
+            self._scaled = problem.F / self.whitener.sd[:, None]
+            self._W = self.whitener.decorrelate(self._scaled)
             self.cross = problem.cross_products(self._W, self.whitener.logdet)
         self.inner = GaussianObjective(
             NestedEngine(self.cross), problem.maps, problem.n, problem.p, self.reml,
@@ -160,15 +162,14 @@ class StructuredObjective:
         top[:p, :p] = np.linalg.solve(profile.R, np.eye(p))
         top[:, p] = np.append(-profile.beta, 1.0) / np.sqrt(profile.sigma2)
         top = top if self.reml else top[:, p:]
-        scaled = problem.F / self.whitener.sd[:, None]
+        scaled = self._scaled
+        Y, before = self._W[:, Q:] @ top, scaled[:, Q:] @ top
         if Q == 0:
-            Y = self._W @ top
-            return Y, Y, scaled @ top
+            return Y, Y, before
         B, S = inner.engine.conditional_moments()
-        coefficient = np.concatenate([B @ top, np.broadcast_to(top, (len(B), *top.shape))], axis=1)
         code = problem.codes[0]
-        Y = _times_level(self._W, coefficient, code)
-        before = _times_level(scaled, coefficient, code)
+        Y += _times_level(self._W[:, :Q], B @ top, code)
+        before += _times_level(scaled[:, :Q], B @ top, code)
         ZS = _times_level(self._W[:, :Q], S, code)
         return (
             np.hstack([Y, ZS]),
@@ -187,7 +188,7 @@ class StructuredObjective:
             raise ValueError("the objective is not set")
         w = np.append(-profile.beta, 1.0)
         out = []
-        for rows in (self._W, self.problem.F / self.whitener.sd[:, None]):
+        for rows in (self._W, self._scaled):
             part = rows[:, Q:] @ w
             if Q:
                 b = inner.engine.conditional_moments()[0] @ w
@@ -242,5 +243,5 @@ def _times_level(rows: Array, coefficient: Array, code: NDArray[np.int32]) -> Ar
     """Row i of ``rows`` (n, a) times ``coefficient[code[i]]`` (a, b), by columns: (n, b)."""
     out = np.zeros((len(rows), coefficient.shape[2]))
     for a in range(rows.shape[1]):
-        out += rows[:, a, None] * coefficient[:, a][code]
+        out += rows[:, a, None] * np.take(coefficient[:, a], code, axis=0)
     return out

@@ -1,6 +1,6 @@
 """Rows of a unit turned into independent ones, and the score of the residual covariance.
 
-``set(phi)`` factorises; ``whiten`` applies ``L^-1`` to scaled rows; ``score`` contracts
+``set(phi)`` factorises; ``decorrelate`` applies ``L^-1`` to scaled rows; ``score`` contracts
 ``I - UY'`` (per unit) with the derivatives of ``R``. Units of one size are handled together;
 units with the same lags share one factor. First-order Markov correlations (``ar1``, ``car1``,
 ``exp``) need the row before only: ``w_i = (a_i - r_i a_(i-1)) / sqrt(1 - r_i^2)``, O(n).
@@ -173,12 +173,8 @@ class Whitener:
         self.smallest_pivot = float(np.sqrt(gap.min()))
         self.logdet += float(np.log(gap).sum())
 
-    def whiten(self, F: Array) -> Array:
-        """``L^-1 D^-1 F`` for rows F (n, c)."""
-        return self.decorrelate(F / self.sd[:, None])
-
     def decorrelate(self, F: Array) -> Array:
-        """``L^-1 F`` for rows that are scaled already."""
+        """``L^-1 F`` for rows F (n, c) that are divided by their standard deviations."""
         if not self.layout.maps:
             return F
         if self.is_markov:
