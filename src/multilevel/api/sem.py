@@ -149,8 +149,9 @@ def _require_certified(fit: StructuralFit, allow: Sequence[str]) -> None:
         raise EstimationError(
             "The estimates must be shown to be at the optimum before they are used.",
             fit.certificate.sentence,
-            "give start values, like start(0.5)*x, or take relations out of the smaller level. To "
-            f'look at the numbers all the same, fit with allow=("{NOT_CERTIFIED}",)',
+            "centre predictors far from zero, give start values like start(0.5)*x, or take "
+            "relations out of the smaller level. To look at the numbers all the same, fit with "
+            f'allow=("{NOT_CERTIFIED}",)',
         )
     warnings.warn(
         f"The fit is not certified, do not trust its numbers: {fit.certificate.sentence}",

@@ -71,7 +71,7 @@ def group_labels(table: Table, group: str | None) -> tuple[str, ...]:
 
 def has_missing(table: Table, names: Sequence[str]) -> tuple[str, ...]:
     """Those of ``names`` that have missing values."""
-    table.check(names, "of the structural model")
+    table.check(names, "for the structural model")
     return tuple(n for n in names if bool(np.any(np.isnan(_numbers(table, n)))))
 
 
@@ -107,7 +107,7 @@ def build_structural_design(
     """
     within, between = model.observed("within"), model.observed("between")
     names = tuple(dict.fromkeys((*within, *between)))
-    table.check([*names, *([model.cluster] if model.cluster else [])], "of the structural model")
+    table.check([*names, *([model.cluster] if model.cluster else [])], "for the structural model")
     columns = {name: _numbers(table, name) for name in names}
     codes, labels = _clusters(model, table)
     group_codes = np.zeros(table.n_rows, dtype=np.int32)

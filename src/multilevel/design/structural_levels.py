@@ -24,7 +24,7 @@ def homes_of(table: Table, names: Sequence[str], cluster: str) -> dict[str, Home
     TableError : a name that is not a column.
     DesignError : a column that is not numeric, or has one value only.
     """
-    table.check([*names, cluster], "of the mediation model")
+    table.check([*names, cluster], "for the mediation model")
     codes, levels = table.codes(cluster)
     out: dict[str, Home] = {}
     for name in names:

@@ -187,7 +187,7 @@ def fit_structural(
         moments = _moments_of(problem, saturated)
     theta, value = _start(objective, moments)
     check_rank(objective, theta)
-    scale = 1.0 / np.sqrt(np.maximum(np.diag(objective.information(theta)), 1e-12))
+    scale = 1.0 / np.sqrt(np.maximum(np.diag(objective.information(theta)), 1e-300))
     iterations = 0
     history: list[float] = []
     stages: list[tuple[Callable[[Array], Array], float, int]] = [

@@ -17,29 +17,52 @@ _RANK_LIMIT = 1e-8  # smallest singular value of the Jacobian with columns of le
 _NAME_LIMIT = 0.05  # share of a null direction above which a parameter is named
 
 
+def natural_units(objective: StructuralObjective, theta: Array) -> Array:
+    """(q,) the size of one unit of each parameter, from the standard deviations at ``theta``."""
+    out = np.ones(len(theta))
+    for g in range(len(objective.groups)):
+        for level, at in objective.implied(theta, g).items():
+            names = objective.maps[g][level].names
+            size = np.sqrt(np.maximum(np.abs(np.diag(at.full_cov)), 1e-300))
+            sd = dict(zip(names, size, strict=True))
+            for p in objective.model.block(level, g):
+                if not p.is_free:
+                    continue
+                left, right = sd[p.lhs], sd[p.rhs] if p.rhs else 1.0
+                unit = {"~": left / right, "=~": right / left, "~~": left * right, "~1": left}
+                out[p.free] = unit[p.op]
+    return out
+
+
 def generic_point(objective: StructuralObjective, theta: Array) -> Array:
     """A point near ``theta`` without its accidental zeros; always the same one."""
     q = np.arange(1, len(theta) + 1)
-    size = np.maximum(np.abs(theta), 0.3)
+    unit = natural_units(objective, theta)
+    step = 0.2 * np.sin(q) * np.maximum(np.abs(theta), 0.3 * unit)
     loops = [p.free for p in objective.model.parameters if p.is_free and p.op == "~"]
-    step = 0.2 * np.sin(q) * size
-    step[loops] = 0.1 * np.sin(q[loops])
+    step[loops] = 0.1 * np.sin(q[loops]) * unit[loops]
     return np.asarray(theta + step)
 
 
 def moment_jacobian(objective: StructuralObjective, theta: Array) -> Array:
-    """Derivatives of all distinct observed moments, (number of moments, q)."""
+    """Derivatives of all distinct observed moments, (number of moments, q), without units.
+
+    Moments are in standard deviations of the variables, parameters in their natural units.
+    """
     parts = []
     for g, data in enumerate(objective.groups):
-        _, along = objective.directions(theta, g)
+        at, along = objective.directions(theta, g)
         b = data.n_both
+        own = [np.sqrt(np.abs(np.diag(cov))) for cov in (at.cov_within, at.cov_between)]
+        within, between = (np.maximum(size, 1e-300) for size in own)
         mean = along.mean_within.copy()
         mean[:, :b] += along.mean_between[:, :b]
-        parts += [mean, along.mean_between[:, b:]]
-        for cov in (along.cov_within, along.cov_between):
+        parts += [mean / within, along.mean_between[:, b:] / between[b:]]
+        for cov, size in ((along.cov_within, within), (along.cov_between, between)):
             rows, columns = np.tril_indices(cov.shape[1])
-            parts.append(cov[:, rows, columns])
-    return np.concatenate(parts, axis=1).T
+            parts.append((cov / np.outer(size, size))[:, rows, columns])
+    unit = natural_units(objective, theta)
+    return np.concatenate(parts, axis=1).T * unit
 
 
 def check_rank(objective: StructuralObjective, theta: Array) -> None:
@@ -59,7 +82,7 @@ def check_rank(objective: StructuralObjective, theta: Array) -> None:
     J = moment_jacobian(objective, generic_point(objective, theta))
     length = np.sqrt(np.sum(J * J, axis=0))
     names = objective.model.free_names
-    idle = [names[a] for a in np.flatnonzero(length <= 1e-12 * max(float(length.max()), 1e-300))]
+    idle = [names[a] for a in np.flatnonzero(length <= 1e-12)]
     if idle:
         raise EstimationError(
             "Every free parameter changes a mean, a variance or a covariance.",

@@ -9,6 +9,7 @@ from multilevel.design.structural import StructuralGroup
 from multilevel.estimate.structural import StructuralFit, StructuralProblem
 from multilevel.infer.distributions import f_tail
 from multilevel.interpret.structural_slopes import is_cluster_mean
+from multilevel.model.structural.reference import exogenous_predictors
 
 Array = NDArray[np.float64]
 _MIN_ICC, _MAX_P = 0.02, 0.01
@@ -42,8 +43,8 @@ def structural_advice(problem: StructuralProblem, fit: StructuralFit) -> tuple[s
     if not model.cluster:
         return ()
     out = []
-    for g, data in enumerate(problem.design.groups):
-        outcomes = {p.lhs for p in model.block("within", g) if p.op == "~"}
+    for data in problem.design.groups:
+        predictors = exogenous_predictors(model, "within")
         where = f" (group {data.label})" if data.label else ""
         for name in model.within_only:
             column = data.y[:, model.observed("within").index(name)]
@@ -51,17 +52,17 @@ def structural_advice(problem: StructuralProblem, fit: StructuralFit) -> tuple[s
             if not (icc > _MIN_ICC and p < _MAX_P) or _has_mean(problem, data, name):
                 continue
             share = f"{100.0 * icc:.0f}% of the variance of {name}{where} lies between clusters"
-            if name in outcomes:
-                out.append(
-                    f"{share}, but {name} is named at level 1 only, so that the model takes its"
-                    " rows as independent given the predictors: standard errors are too small."
-                    " Name it at the between level too."
-                )
-            else:
+            if name in predictors:
                 out.append(
                     f"{share}, but {name} is named at level 1 only: its slope mixes the within and"
                     " the between effect. Name it at the between level too (it is then split), or"
                     " add its cluster mean there."
+                )
+            else:
+                out.append(
+                    f"{share}, but {name} is named at level 1 only, so that the model takes its"
+                    " rows as independent given the predictors: standard errors are too small."
+                    " Name it at the between level too."
                 )
     return tuple(out)
 

@@ -268,3 +268,16 @@ def test_a_predictor_without_its_between_part_is_pointed_out(clusters):
     assert "y is named at level 1 only" in flat.advice[0]
     noise = clusters.assign(x=np.random.default_rng(1).normal(size=len(clusters)))
     assert mlm.sem(TWO.format(within="x", between="w"), noise, cluster="g").advice == ()
+
+
+def test_units_far_apart_are_no_obstacle(clusters):
+    text = "level: 1\ny ~ m + x\nm ~ x\nlevel: 2\ny ~ m + w\nm ~ w"
+    odd = clusters.assign(y=1e6 * clusters["y"], w=1e-5 * (clusters["w"] + 300.0))
+    one, two = (mlm.sem(text, data, cluster="g") for data in (clusters, odd))
+    n_values = len(clusters)
+    assert two.minus2_loglik - one.minus2_loglik == pytest.approx(
+        2 * n_values * np.log(1e6), rel=1e-9
+    )
+    assert estimate(two, "between", "y", "~", "w") == pytest.approx(
+        1e11 * estimate(one, "between", "y", "~", "w"), rel=1e-6
+    )
