@@ -8,6 +8,8 @@ Three levels are in ``equations_three``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from multilevel.design.records import Design
 from multilevel.interpret.advice.columns import INTERCEPT, split
 from multilevel.report.equations_three import three_level
@@ -18,13 +20,17 @@ from multilevel.report.symbols import Equation, Symbol, Term
 def equations(design: Design) -> tuple[str, ...]:
     """Return the equations of a design as plain text, one per line."""
     found, note = equation_records(design), index_note(design)
+    return (*aligned(found), note) if any(e.label for e in found) else aligned(found)
+
+
+def aligned(found: Sequence[Equation]) -> tuple[str, ...]:
+    """Equations as lines of plain text, their labels in a column of its own."""
     width = max(len(equation.label) for equation in found)
     if width == 0:
         return tuple(equation.text for equation in found)
-    lines = [
+    return tuple(
         (f"{e.label}:".ljust(width + 3) if e.label else " " * (width + 3)) + e.text for e in found
-    ]
-    return (*lines, note)
+    )
 
 
 def index_note(design: Design) -> str:
@@ -47,7 +53,7 @@ def equation_records(design: Design) -> tuple[Equation, ...]:
         return _two_level(design)
     if _is_three_level(design):
         return three_level(design)
-    return _composite(design)
+    return composite(design)
 
 
 def _two_level(design: Design) -> tuple[Equation, ...]:
@@ -132,7 +138,8 @@ def _gamma(k: int, m: int) -> Symbol:
     return Symbol("gamma", f"{k}{m}" if k < 10 and m < 10 else f"{k},{m}")
 
 
-def _composite(design: Design) -> tuple[Equation, ...]:
+def composite(design: Design) -> tuple[Equation, ...]:
+    """One equation with all fixed and random effects, the residual last."""
     right: list[Term] = []
     k = 0
     for name in design.names:

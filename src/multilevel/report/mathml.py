@@ -7,7 +7,20 @@ from html import escape
 
 from multilevel.report.symbols import Equation, Symbol
 
-_GREEK = {"beta": "\u03b2", "gamma": "\u03b3", "delta": "\u03b4"}
+_GREEK = {
+    "alpha": "\u03b1",
+    "beta": "\u03b2",
+    "gamma": "\u03b3",
+    "delta": "\u03b4",
+    "zeta": "\u03b6",
+    "eta": "\u03b7",
+    "mu": "\u03bc",
+    "sigma2": "\u03c3\u00b2",
+    "tau": "\u03c4",
+    "phi": "\u03c6",
+}
+_TEX_NAMES = {name: f"\\{name}" for name in _GREEK} | {"sigma2": r"\sigma^2"}
+_MINUS = "\u2212"
 _TEX_SPECIAL = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -49,17 +62,22 @@ def equations_mathml(equations: Sequence[Equation]) -> str:
 
 def _sum_mathml(equation: Equation) -> str:
     terms = [
-        '<mo>&#8290;</mo><mspace width="0.2em"></mspace>'.join(_symbol_mathml(s) for s in term)
-        for term in equation.right
+        (f"<mo>{_MINUS if sign == '-' else sign}</mo>" if sign else "")
+        + '<mo>&#8290;</mo><mspace width="0.2em"></mspace>'.join(_symbol_mathml(s) for s in term)
+        for sign, term in equation.signed
     ]
-    return f"<mrow>{'<mo>+</mo>'.join(terms) or '<mn>0</mn>'}</mrow>"
+    return f"<mrow>{''.join(terms) or '<mn>0</mn>'}</mrow>"
 
 
 def _symbol_mathml(symbol: Symbol) -> str:
     name = escape(_GREEK.get(symbol.name, symbol.name))
     body = f"<mtext>{name}</mtext>" if symbol.is_variable else f"<mi>{name}</mi>"
     below = _index_mathml(symbol)
-    return f"<msub>{body}{below}</msub>" if below else body
+    whole = f"<msub>{body}{below}</msub>" if below else body
+    if not (symbol.before or symbol.after):
+        return whole
+    around = [f"<mtext>{escape(t)}</mtext>" if t else "" for t in (symbol.before, symbol.after)]
+    return f"<mrow>{around[0]}{whole}{around[1]}</mrow>"
 
 
 def _index_mathml(symbol: Symbol) -> str:
@@ -79,18 +97,23 @@ def equations_latex(equations: Sequence[Equation]) -> str:
 
 
 def _sum_latex(equation: Equation) -> str:
-    terms = ["\\,".join(_symbol_latex(s) for s in term) for term in equation.right]
-    return " + ".join(terms) or "0"
+    terms = [
+        f"{sign} ".lstrip() + "\\,".join(_symbol_latex(s) for s in term)
+        for sign, term in equation.signed
+    ]
+    return " ".join(terms) or "0"
 
 
 def _symbol_latex(symbol: Symbol) -> str:
-    greek = f"\\{symbol.name}" if symbol.name in _GREEK else symbol.name
+    greek = _TEX_NAMES.get(symbol.name, symbol.name)
     name = f"\\mbox{{{tex_text(symbol.name)}}}" if symbol.is_variable else greek
     index = ",".join(
         [symbol.index] * bool(symbol.index)
         + [f"\\mbox{{\\scriptsize {tex_text(symbol.of)}}}"] * bool(symbol.of)
     )
-    return f"{name}_{{{index}}}" if index else name
+    whole = f"{name}_{{{index}}}" if index else name
+    before, after = (f"\\mbox{{{tex_text(t)}}}" if t else "" for t in (symbol.before, symbol.after))
+    return f"{before}{whole}{after}"
 
 
 def symbol_runs(symbol: Symbol) -> tuple[str, str]:

@@ -91,9 +91,9 @@ def _add_equation(file: Any, equation: Equation) -> None:
         paragraph.add_run(f"{equation.label}:  ")
     _add_symbol(paragraph, equation.left)
     paragraph.add_run(" = ")
-    for k, term in enumerate(equation.right):
-        if k:
-            paragraph.add_run(" + ")
+    for k, (sign, term) in enumerate(equation.signed):
+        if sign:
+            paragraph.add_run(f" {sign} " if k else sign)
         for m, symbol in enumerate(term):
             if m:
                 paragraph.add_run(" ")
@@ -104,6 +104,10 @@ def _add_equation(file: Any, equation: Equation) -> None:
 
 def _add_symbol(paragraph: Any, symbol: Any) -> None:
     body, below = symbol_runs(symbol)
+    if symbol.before:
+        paragraph.add_run(symbol.before)
     paragraph.add_run(body).italic = not symbol.is_variable
     if below:
         paragraph.add_run(below).font.subscript = True
+    if symbol.after:
+        paragraph.add_run(symbol.after)

@@ -8,7 +8,7 @@ parameter); of several parameters it is estimate +/- z standard errors.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
@@ -17,8 +17,16 @@ from scipy.special import expit
 
 from multilevel.design.generalized import GeneralizedDesign, PartDesign
 from multilevel.estimate.generalized.records import GeneralizedFit
-from multilevel.infer.distributions import normal_quantile, normal_tail
-from multilevel.infer.means_tests import RowTest, check_level
+from multilevel.infer.degrees_of_freedom import DfMethod
+from multilevel.infer.distributions import normal_quantile
+from multilevel.infer.generalized.effects import effects_df, part_effects
+from multilevel.infer.means_tests import (
+    RowTest,
+    RowTests,
+    check_level,
+    coefficient_hypothesis,
+    row_tests,
+)
 from multilevel.model.families.categories import natural_thresholds, threshold_names
 from multilevel.model.families.records import Family
 from multilevel.model.families.zero import base_family
@@ -60,23 +68,34 @@ class _Form:
 
 
 def part_tests(
-    design: GeneralizedDesign, fit: GeneralizedFit, part: int, conf_level: float = 0.95
-) -> tuple[RowTest, ...]:
-    """Wald z tests and intervals of the coefficients of one part, on the scale of its predictor.
+    design: GeneralizedDesign,
+    fit: GeneralizedFit,
+    part: int,
+    df: DfMethod = "none",
+    conf_level: float = 0.95,
+) -> RowTests | None:
+    """Tests and intervals of the coefficients of one part, on the scale of its predictor.
 
-    A parameter at a limit, where the likelihood is flat, has no standard error: NaN.
+    ``df`` is ``"none"`` (z tests) or ``"between-within"``. None for a part without coefficients.
+    A parameter at a limit, where the likelihood is flat, has neither error nor test: NaN.
+
+    Raises
+    ------
+    InferenceError : degrees of freedom that this design does not allow, with the reason.
     """
-    z = float(normal_quantile(0.5 * (1.0 + check_level(conf_level))))
-    estimates, errors = fit.coefficients(part)
-    rows = []
-    for name, b, s in zip(design.parts[part].names, estimates, errors, strict=True):
-        estimate = float(b)
-        error = float(s) if s > 0.0 else float("nan")
-        ratio = estimate / error
-        p = 2.0 * float(normal_tail(abs(ratio)))
-        limits = (estimate - z * error, estimate + z * error)
-        rows.append(RowTest(name, estimate, error, float("inf"), ratio, p, *limits))
-    return tuple(rows)
+    own = design.parts[part]
+    if not own.names:
+        return None
+    effects = part_effects(design, fit, own.spec.name)
+    names = coefficient_hypothesis(effects.names)
+    found = row_tests(effects, effects_df(effects, df), names, conf_level=conf_level)
+    rows = [row if row.std_error > 0.0 else _without_error(row) for row in found.rows]
+    return replace(found, rows=tuple(rows))
+
+
+def _without_error(row: RowTest) -> RowTest:
+    nan = float("nan")
+    return replace(row, std_error=nan, conf_low=nan, conf_high=nan)
 
 
 def is_constant(part: PartDesign) -> bool:
@@ -159,27 +178,27 @@ _LOG_RESIDUAL = (
     _plain("residual variance", "variance of the log response around its mean"),
     _root("residual SD", "its square root"),
 )
-_PRECISION = (_plain("phi", "precision: the variance is mu (1 - mu) / (1 + phi)"),)
+_PRECISION = (_plain("phi", "the variance is mu (1 - mu) / (1 + phi)"),)
 _DISPERSION: dict[str, tuple[_Form, ...]] = {
     "gaussian": _RESIDUAL,
     "censored_gaussian": _RESIDUAL,
     "lognormal": _LOG_RESIDUAL,
     "censored_lognormal": _LOG_RESIDUAL,
     "negative_binomial": (
-        _plain("alpha", "overdispersion: the variance is mu + alpha mu^2"),
-        _inverse("1 / alpha", "the same as R writes it: size, or theta"),
+        _plain("alpha", "the variance is mu + alpha mu^2"),
+        _inverse("1 / alpha", "R calls it size or theta"),
     ),
-    "negative_binomial_1": (_plain("alpha", "overdispersion: the variance is mu (1 + alpha)"),),
-    "generalized_poisson": (_plain("alpha", "overdispersion: the variance is mu (1 + alpha)^2"),),
+    "negative_binomial_1": (_plain("alpha", "the variance is mu (1 + alpha)"),),
+    "generalized_poisson": (_plain("alpha", "the variance is mu (1 + alpha)^2"),),
     "gamma": (
-        _plain("phi", "dispersion: the variance is phi mu^2"),
+        _plain("phi", "the variance is phi mu^2"),
         _inverse("1 / phi", "shape of the gamma distribution"),
     ),
-    "inverse_gaussian": (_plain("phi", "dispersion: the variance is phi mu^3"),),
+    "inverse_gaussian": (_plain("phi", "the variance is phi mu^3"),),
     "beta": _PRECISION,
     "ordered_beta": _PRECISION,
     "zero_one_inflated_beta": _PRECISION,
-    "tweedie": (_plain("phi", "dispersion: the variance is phi mu^p"),),
+    "tweedie": (_plain("phi", "the variance is phi mu^p"),),
     "student": (
         _plain("squared scale", "the residual variance is this times df / (df - 2)"),
         _root("scale", "its square root"),
@@ -217,9 +236,7 @@ def _thresholds(design: GeneralizedDesign, fit: GeneralizedFit, z: float) -> lis
     tau, J = natural_thresholds(design.family, fit.psi[where])
     V = J @ fit.vcov[np.ix_(where, where)] @ J.T
     categories = design.response.categories
-    meanings = [
-        f"between {a} and {b}" for a, b in pairwise(categories)
-    ]
+    meanings = [f"between {a} and {b}" for a, b in pairwise(categories)]
     names = threshold_names(categories)
     return [
         _wald("threshold", name, meaning, float(t), float(v), z)

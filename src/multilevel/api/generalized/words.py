@@ -1,0 +1,49 @@
+"""Methods of a generalized fit that put it into words: summary, equations, JSON, reports."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from multilevel.api.generalized.holder import GeneralizedHolder
+from multilevel.infer.generalized.effects import check_generalized_df
+from multilevel.report.generalized.equations import equation_lines
+from multilevel.report.generalized.json import generalized_json
+from multilevel.report.generalized.summary import sections, title
+from multilevel.report.html import render_html
+from multilevel.report.layout import WIDTH, Section, render_text
+
+
+class WordsMethods(GeneralizedHolder):
+    """What a generalized fit prints and writes."""
+
+    @property
+    def equations(self) -> str:
+        """The model as level-by-level equations, plain text; there is no level-1 residual."""
+        return "\n".join(equation_lines(self.design))
+
+    def sections(self, *, verbose: bool = False, df: str | None = None) -> list[Section]:
+        """The summary as its sections, to be laid out anew; arguments as in ``summary``."""
+        method = check_generalized_df(df)
+        return sections(self.fit, self.design, self._labels, verbose, method)
+
+    def summary(self, *, verbose: bool = False, width: int = WIDTH, df: str | None = None) -> str:
+        """The summary as text; ``verbose`` adds the evidence of convergence and the times.
+
+        ``df`` is ``"none"`` (z tests, the default) or ``"between-within"``.
+        """
+        return render_text(title(self.design), self.sections(verbose=verbose, df=df), width)
+
+    def __repr__(self) -> str:
+        return self.summary()
+
+    def _repr_html_(self) -> str:
+        return render_html(title(self.design), self.sections())
+
+    def to_dict(self, df: str | None = None) -> dict[str, Any]:
+        """All numbers of the fit under stable keys, ready for JSON; ``df`` as in ``summary``."""
+        return generalized_json(self.fit, self.design, check_generalized_df(df))
+
+    def to_json(self, indent: int | None = 2) -> str:
+        """``to_dict()`` as JSON text."""
+        return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
