@@ -184,12 +184,16 @@ def fit(
         ``"ar1(time | id)"``, ``"un(time | id)"``, ``"ind(by=sex)"`` (the guide on formulas lists
         them all); the formula may then have no random term. Rows of a unit are ordered by the
         value of time.
-    scale : model for the log of the residual variance of a Gaussian model, ``"~ sex + x"``.
+    scale : model for the log of the residual variance, ``"~ sex + x"``; with random scale effects,
+        ``"~ sex + (1 | school)"``, clusters differ in their residual variance too, correlated with
+        their random effects on the mean (``(1 || school)``: uncorrelated). For other families the
+        log of their dispersion, as ``dispersion=``.
 
     Returns
     -------
     MultilevelFit, or GeneralizedMultilevelFit for other families : prints as a summary.
-    StructuredFit (a MultilevelFit) where ``residual`` or ``scale`` is given.
+    StructuredFit (a MultilevelFit) where ``residual`` or ``scale`` is given; LocationScaleFit (a
+    GeneralizedMultilevelFit) where ``scale`` has random effects, or with another family.
 
     Raises
     ------
@@ -217,12 +221,14 @@ def fit(
         hurdle, thresholds, truncated, n_quad, accuracy, penalty,
     )  # fmt: skip
     is_plain = options.is_plain and not formula.lstrip().startswith("interval(")
-    if residual is not None or scale is not None:
+    if scale is not None and residual is None and (not is_plain or "|" in scale):
+        options = replace(options, scale=scale)
+    elif residual is not None or scale is not None:
         return _structured(
             formula, data, residual, scale, is_plain, method, weights, engine, rank_deficient,
             advice, allow,
         )  # fmt: skip
-    if not is_plain:
+    if not is_plain or options.scale is not None:
         return _generalized(
             formula, data, options, method=method, weights=weights, engine=engine,
             rank_deficient=rank_deficient, advice=advice, allow=allow,
@@ -266,7 +272,7 @@ def _structured(
         raise ModelError(
             "residual= and scale= belong to Gaussian models.",
             f"{'scale' if residual is None else 'residual'}= with another family or its options",
-            "leave them out; dispersion= models the dispersion of other families",
+            "leave residual= out; scale= alone models the dispersion of other families",
         )
     return fit_structured(
         formula, data, residual, scale, method=method, weights=weights, engine=engine,
@@ -301,6 +307,12 @@ def _generalized(
     from multilevel.api.generalized.door import fit_outcome
 
     if method is not None and check_method(method) != "ml":
+        if options.scale is not None:
+            raise ModelError(
+                "Models with random scale effects are fitted by maximum likelihood.",
+                f"method={method!r} with scale={options.scale!r}",
+                'leave method= out, or write method="ml"',
+            )
         raise ModelError(
             "REML exists for conditionally normal outcomes only.",
             f"method={method!r} with family={options.family!r}",

@@ -24,7 +24,11 @@ from multilevel.estimate.structured import (
 )
 from multilevel.infer.degrees_of_freedom import DfApproach, check_df, default_df
 from multilevel.infer.residual_df import structured_kenward_roger, structured_satterthwaite
-from multilevel.infer.residual_intervals import ResidualParameter, residual_parameters
+from multilevel.infer.residual_intervals import (
+    ResidualParameter,
+    profiled_parameters,
+    residual_parameters,
+)
 from multilevel.interpret.fitted import check_kind, fitted_values
 from multilevel.interpret.intraclass import check_level
 from multilevel.interpret.predict import (
@@ -41,6 +45,7 @@ from multilevel.model.formula.parse import parse_formula
 from multilevel.model.residual import check_scale, parse_residual
 from multilevel.model.specification import check_method
 from multilevel.report.facts import labels_of
+from multilevel.simulate.residual_response import simulate_structured
 from multilevel.tables.table import as_table
 
 if TYPE_CHECKING:
@@ -222,21 +227,28 @@ class StructuredFit(MultilevelFit):
         return square_frame(found.covariance, labels), square_frame(found.correlation, labels)
 
     def confint(self, method: str = "wald", **options: Any) -> pd.DataFrame:
-        """Wald intervals of the fixed effects and of the residual parameters.
+        """Wald intervals of the fixed effects and the residual parameters; profile of the latter.
 
-        ``conf_level`` and ``df`` as in ``coefficients``. Columns ``term, component, estimate,
-        std_error, conf_low, conf_high``. Profile and bootstrap intervals are not available.
+        ``conf_level`` (and, for ``"wald"``, ``df``) as in ``coefficients``. Columns ``term,
+        component, estimate, std_error, conf_low, conf_high``. ``"profile"`` gives the residual
+        parameters by the criterion that was fitted; bootstrap intervals are not available.
         """
-        stray = set(options) - {"conf_level", "df"}
-        if method != "wald" or stray:
-            _refuse(f"confint(method={method!r}{', ' if stray else ''}{', '.join(sorted(stray))})",
-                    "write confint('wald', conf_level=0.95)")  # fmt: skip
+        allowed = {"wald": {"conf_level", "df"}, "profile": {"conf_level"}}.get(method, set())
+        stray = ", ".join(sorted(set(options) - allowed))
+        if method not in ("wald", "profile") or stray:
+            _refuse(f"confint({method!r}{', ' + stray if stray else ''})", "write confint('wald')")
         level = check_level(options.get("conf_level", 0.95))
+        columns = ["term", "component", "estimate", "std_error", "conf_low", "conf_high"]
+        if method == "profile":
+            found = profiled_parameters(self._structured, self.fit, level)
+            only = frame_of_records(found, ResidualParameter)
+            only.insert(1, "component", "residual")
+            only.attrs["sentence"] = f"{100 * level:g}% profile intervals of the criterion."
+            return only[columns]
         fixed = self.coefficients(df=options.get("df"), conf_level=level)
         fixed.insert(1, "component", "fixed")
         residual = self.residual_parameters(level)
         residual.insert(1, "component", "residual")
-        columns = ["term", "component", "estimate", "std_error", "conf_low", "conf_high"]
         out = pd.concat([fixed[columns], residual[columns]], ignore_index=True)
         out.attrs["sentence"] = (
             f"{100 * level:g}% Wald intervals: residual parameters on their unconstrained scale. "
@@ -317,28 +329,11 @@ class StructuredFit(MultilevelFit):
         ``"new"`` draws new random effects for each column; ``"conditional"`` keeps the estimated
         ones (residuals are drawn anew in both). The same ``seed`` gives the same numbers.
         """
-        check_kind(kind, ("new", "conditional"), "simulation")
-        if n_sim < 1:
-            raise InferenceError(
-                "At least one response must be asked for.", f"n_sim={n_sim}", "write n_sim=1"
-            )
-        rng, sigma = np.random.default_rng(seed), float(np.sqrt(self.fit.sigma2))
-        design, whitener = self.design, self._joint_objective().whitener
         estimates = self._estimates if kind == "conditional" else ()
-        part = "conditional" if kind == "conditional" else "population"
-        mean = fitted_values(design, self.fit, estimates, part)
-        out = np.empty((design.n, n_sim), order="F")
-        for k in range(n_sim):
-            column = mean.copy()
-            if kind == "new":
-                for block, factor in zip(design.blocks, self.fit.relative_factors, strict=True):
-                    draws = rng.standard_normal((block.n_levels, len(block.names)))
-                    b = sigma * (draws @ factor.T)
-                    column += np.einsum("iq,iq->i", block.columns, b[block.codes])
-            e = whitener.colour(rng.standard_normal((design.n, 1)))[:, 0]
-            column[self._structured.layout.order] += sigma * e
-            out[:, k] = column
-        return out
+        whitener, rng = self._joint_objective().whitener, np.random.default_rng(seed)
+        return simulate_structured(
+            self.design, self.fit, whitener, n_sim, rng, kind=kind, estimates=estimates
+        )
 
     # -- other data, other methods -------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Wald intervals of residual parameters, made on the unconstrained scale.
+"""Wald and profile intervals of residual parameters, made on the unconstrained scale.
 
 A parameter that depends on one unconstrained parameter gets that one's bounds, carried over (so a
 correlation stays between its limits); others are symmetric on Fisher's scale for correlations and
@@ -7,13 +7,15 @@ on their own scale for the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.errors import InferenceError
 from multilevel.estimate.records import Fit
 from multilevel.estimate.structured import StructuredPrepared, covariance_of, reported
+from multilevel.estimate.structured_profile import profile_limits
 from multilevel.infer.distributions import normal_quantile
 
 Array = NDArray[np.float64]
@@ -73,6 +75,52 @@ def residual_parameters(
             record.names, record.estimates, record.std_errors, low, high, strict=True
         )
     )
+
+
+def profiled_parameters(
+    prepared: StructuredPrepared, fit: Fit, conf_level: float
+) -> tuple[ResidualParameter, ...]:
+    """Residual parameters with profile intervals (REML criterion or likelihood, as fitted).
+
+    Raises
+    ------
+    InferenceError : parameters that depend on several unconstrained ones (``un``, ``fa``, full
+        ``toep``, of more than one correlation).
+    """
+    found = residual_parameters(prepared, fit, conf_level)
+    record, layout, r = fit.residual, prepared.layout, len(fit.theta)
+    if record is None:
+        return ()
+    psi = np.concatenate([fit.theta, record.phi])
+    if len(found) != len(record.phi) or not _is_one_to_one(prepared, record.phi):
+        raise InferenceError(
+            "A profile interval needs a parameter of its own.",
+            f"{record.title}: its correlations depend on several parameters each",
+            "write confint('wald')",
+        )
+    z = float(normal_quantile(0.5 + conf_level / 2.0))
+    spread = np.sqrt(np.diag(covariance_of(record.curvature))[r:])
+    out = []
+    for k, parameter in enumerate(found):
+        step = float(z * spread[k]) if np.isfinite(spread[k]) else 1.0
+        ends = []
+        for limit in profile_limits(prepared, psi, r + k, step, z):
+            phi = record.phi.copy()
+            phi[k] = limit
+            ends.append(float(reported(layout, phi)[1][k]))
+        out.append(replace(parameter, conf_low=min(ends), conf_high=max(ends)))
+    return tuple(out)
+
+
+def _is_one_to_one(prepared: StructuredPrepared, phi: Array) -> bool:
+    """Whether each reported parameter moves with its own unconstrained parameter only."""
+    moves = []
+    for a in range(len(phi)):
+        shift = np.zeros(len(phi))
+        shift[a] = 1e-4
+        gap = reported(prepared.layout, phi + shift)[1] - reported(prepared.layout, phi)[1]
+        moves.append(np.abs(gap) > 1e-12)
+    return bool(np.array_equal(np.stack(moves), np.eye(len(phi), dtype=bool))) if moves else True
 
 
 def _sentence(name: str, value: float) -> str:

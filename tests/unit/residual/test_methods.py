@@ -12,7 +12,7 @@ import multilevel as mlm
 from multilevel.api.result import MultilevelFit
 from multilevel.api.structured import INHERITED, StructuredFit
 from multilevel.errors import InferenceError, ModelError
-from tests.support.residual import repeated_measures, residual_matrix
+from tests.support.residual import dense_criterion, repeated_measures, residual_matrix
 
 FORMULA = "y ~ time + x + (1 + x | id)"
 
@@ -166,8 +166,10 @@ def test_everything_else_is_refused(m):
     for options in ({"std_error": True}, {"interval": "confidence"}):
         with pytest.raises(InferenceError, match="standard error"):
             m.predict(m.design, **options)
-    with pytest.raises(InferenceError, match="profile"):
-        m.confint("profile")
+    with pytest.raises(InferenceError, match="bootstrap"):
+        m.confint("bootstrap")
+    with pytest.raises(InferenceError, match="seed"):
+        m.confint("profile", seed=1)
     with pytest.raises(InferenceError, match="one residual variance"):
         mlm.table([m])
 
@@ -237,3 +239,30 @@ def test_parameters_that_run_to_the_edge_are_named():
     frame = {"y": one.ravel(), "t": t, "id": ids}
     with pytest.raises((mlm.errors.EstimationError, mlm.errors.LikelihoodError)):
         mlm.fit("y ~ 1", frame, residual="un(t | id)")
+
+
+@pytest.mark.parametrize("method", ["ml", "reml"])
+def test_profile_limits_solve_the_dense_criterion(method):
+    """AR(1) alone: the criterion profiled over beta and sigma2 is a function of rho only."""
+    frame = repeated_measures(2, n_ids=25)
+    m = mlm.fit("y ~ time + x", frame, residual="ar1(time | id)", method=method)
+
+    def criterion(rho):
+        R = residual_matrix("ar1", {"rho": rho}, frame, None, [])
+        return dense_criterion(R, m.design.X, m.design.y, method == "reml")[0]
+
+    row = m.confint("profile", conf_level=0.9).iloc[0]
+    assert criterion(row["estimate"]) == pytest.approx(m.fit.criterion, abs=1e-8)
+    for limit in (row["conf_low"], row["conf_high"]):
+        assert criterion(limit) - m.fit.criterion == pytest.approx(1.6448536**2, abs=1e-4)
+    assert row["conf_low"] < row["estimate"] < row["conf_high"]
+
+
+def test_profile_with_other_parameters_rises_by_the_same(frame):
+    m = mlm.fit("y ~ time + (1 | id)", frame, residual="ind(by=arm)")
+    row = m.confint("profile").iloc[0]
+    held = frame.assign(w=np.exp(-row["conf_high"] * (frame["arm"] == "arm1")))
+    again = mlm.fit("y ~ time + (1 | id)", held, weights="w")
+    assert again.reml_criterion - m.reml_criterion == pytest.approx(1.959964**2, abs=1e-4)
+    with pytest.raises(InferenceError, match="of its own"):
+        mlm.fit("y ~ time", frame, residual="un(time | id)").confint("profile")
