@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from multilevel import __version__
+from multilevel.cli.outcome import OUTCOMES, add_outcome
 from multilevel.estimate.choose import ENGINES
 from multilevel.infer.degrees_of_freedom import DF_METHODS
 from multilevel.model.specification import METHODS
@@ -90,7 +91,7 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "fit",
         help="fit one model and print its summary",
         description="Fit one model and print its summary.",
-        epilog=f"{_FORMULAS}\n{_EXIT_CODES}",
+        epilog=f"{_FORMULAS}\n{OUTCOMES}\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
@@ -99,22 +100,23 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     fit.add_argument(
         "--method",
         choices=METHODS,
-        default="reml",
-        help="reml (default) for variances in small samples; ml to compare models with different"
-        " fixed effects",
+        help="reml (default of normal outcomes) for variances in small samples; ml to compare"
+        " models with different fixed effects; all other outcomes are estimated by ml",
     )
     fit.add_argument(
         "--df",
         choices=DF_METHODS,
         help="degrees of freedom of the tests of fixed effects; left out: satterthwaite with reml,"
-        " none (z tests) with ml, and none where satterthwaite would take more than 2 seconds",
+        " none (z tests) with ml, and none where satterthwaite would take more than 2 seconds;"
+        " outcomes that are not normal have none or between-within",
     )
     fit.add_argument(
         "--weights",
         metavar="COL",
         help="column of precision weights: the residual variance of a row is divided by its"
-        " weight (not sampling weights)",
+        " weight (not sampling weights); numbers of trials for binomial proportions",
     )
+    add_outcome(fit)
     fit.add_argument(
         "--rank-deficient",
         choices=("drop", "refuse"),

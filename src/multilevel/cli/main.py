@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 
 from multilevel.cli.arguments import build_parser
+from multilevel.cli.outcome import outcome_options
 from multilevel.cli.terminal import waiting, write_error, write_note, write_result
 from multilevel.errors import (
     DataWarning,
@@ -78,6 +79,7 @@ def _fit(arguments: argparse.Namespace) -> int:
             weights=arguments.weights,
             rank_deficient=arguments.rank_deficient,
             engine=arguments.engine,
+            **outcome_options(arguments),
             # numbers are printed either way; the exit code says that they are not to be trusted
             allow=(*arguments.allow, NOT_CERTIFIED),
         )

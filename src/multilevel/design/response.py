@@ -262,7 +262,9 @@ def _two(values: Values, shown: str, request: ResponseRequest) -> tuple[Array, s
     is_01 = not isinstance(values, pd.Categorical) and set(levels) <= {0, 1}
     if request.event is not None:
         matches = [
-            i for i, v in enumerate(levels) if v == request.event or str(v) == str(request.event)
+            i
+            for i, v in enumerate(levels)
+            if v == request.event or _label(v) == _label(request.event)
         ]
         if not matches:
             raise DesignError(
@@ -305,22 +307,22 @@ def _categories(
             )
     if request.categories:
         wanted = list(request.categories)
-        names = [str(v) for v in wanted]
-        lost = [v for v in levels if str(v) not in names]
+        names = [_label(v) for v in wanted]
+        lost = [v for v in levels if _label(v) not in names]
         if lost:
             raise DesignError(
                 "categories= must list every category of the response.",
                 f"{_label(lost[0])} is not in it",
                 "add it",
             )
-        empty = [v for v in names if v not in {str(x) for x in levels}]
+        empty = [v for v in names if v not in set(map(_label, levels))]
         if empty:
             raise DesignError(
                 "Every category must occur in the analysed rows.",
                 f"{empty[0]} of {shown} does not",
                 "leave it out of categories=, or merge categories",
             )
-        place = np.array([names.index(str(v)) for v in levels])
+        place = np.array([names.index(_label(v)) for v in levels])
         codes, levels = place[codes], wanted
     elif request.kind == "ordered" and _is_text(values, shown, workshop):
         listed = ", ".join(map(_label, levels))
