@@ -124,7 +124,8 @@ def sem(
     parsed = parse_structural(text, cluster)
     fixed = () if exogenous == "modelled" else fixed_candidates(parsed)
     if exogenous == "auto" and missing == "fiml":
-        holes = set(has_missing(table, fixed))
+        level_2 = set(parsed.observed("between")) - set(parsed.observed("within"))
+        holes = set(has_missing(table, fixed, cluster, tuple(level_2)))
         fixed = tuple(name for name in fixed if name not in holes)
     model = build_structural(
         parsed,

@@ -69,10 +69,30 @@ def group_labels(table: Table, group: str | None) -> tuple[str, ...]:
     return tuple(str(level) for level in table.codes(group)[1].tolist())
 
 
-def has_missing(table: Table, names: Sequence[str]) -> tuple[str, ...]:
-    """Those of ``names`` that have missing values."""
-    table.check(names, "for the structural model")
-    return tuple(n for n in names if bool(np.any(np.isnan(_numbers(table, n)))))
+def has_missing(
+    table: Table, names: Sequence[str], cluster: str | None, level_2: Sequence[str]
+) -> tuple[str, ...]:
+    """Those of ``names`` that have missing values; of ``level_2`` ones, clusters without any."""
+    table.check([*names, *([cluster] if cluster else [])], "for the structural model")
+    out = []
+    for name in names:
+        values = _numbers(table, name)
+        if cluster and name in level_2:
+            values = _spread(values, table.codes(cluster)[0])
+        if np.any(np.isnan(values)):
+            out.append(name)
+    return tuple(out)
+
+
+def _spread(values: Array, codes: NDArray[np.int32]) -> Array:
+    """(n,) a level-2 column with its missing rows filled from other rows of their cluster."""
+    known = ~np.isnan(values) & (codes >= 0)
+    of_cluster = np.full(int(codes.max(initial=-1)) + 1, np.nan)
+    of_cluster[codes[known]] = values[known]
+    out = values.copy()
+    empty = np.isnan(values) & (codes >= 0)
+    out[empty] = of_cluster[codes[empty]]
+    return out
 
 
 def _numbers(table: Table, name: str) -> Array:
@@ -110,6 +130,8 @@ def build_structural_design(
     table.check([*names, *([model.cluster] if model.cluster else [])], "for the structural model")
     columns = {name: _numbers(table, name) for name in names}
     codes, labels = _clusters(model, table)
+    for name in model.between_only:
+        columns[name] = _spread(columns[name], codes)
     group_codes = np.zeros(table.n_rows, dtype=np.int32)
     if group is not None:
         group_codes = table.codes(group)[0]

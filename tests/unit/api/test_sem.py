@@ -162,3 +162,13 @@ def test_summary(result):
 def test_wrong_options(data, options, error, message):
     with pytest.raises(error, match=message):
         mlm.sem(TEXT, data, **{"cluster": "g", **options})
+
+
+@pytest.mark.parametrize("exogenous", ["auto", "fixed"])
+def test_a_level_2_value_may_stand_in_one_row_of_its_cluster(data, exogenous):
+    once = data.copy()
+    once.loc[once["g"].duplicated(), "w"] = np.nan
+    text = "level: 1\ny1 ~~ y3\nlevel: 2\ny1 ~ w\ny3 ~ w"
+    one, two = (mlm.sem(text, d, cluster="g", exogenous=exogenous) for d in (data, once))
+    assert two.fit.model.fixed_exogenous == ("w",)
+    assert two.minus2_loglik == one.minus2_loglik
