@@ -10,7 +10,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from multilevel.api.frames import square_frame
-from multilevel.api.generalized.holder import GeneralizedHolder
+from multilevel.api.generalized.covariances import GeneralizedCovarianceMethods
+from multilevel.api.generalized.interpretation import InterpretationMethods
+from multilevel.api.generalized.rows import GeneralizedRowMethods
+from multilevel.api.generalized.words import WordsMethods
 from multilevel.errors import InferenceError
 
 if TYPE_CHECKING:
@@ -22,7 +25,12 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-class GeneralizedMultilevelFit(GeneralizedHolder):
+class GeneralizedMultilevelFit(
+    GeneralizedCovarianceMethods,
+    GeneralizedRowMethods,
+    InterpretationMethods,
+    WordsMethods,
+):
     """A fitted generalized multilevel model; printing it gives the summary.
 
     ``multilevel.fit`` makes it where ``family`` is not Gaussian. Rows always means the analysed

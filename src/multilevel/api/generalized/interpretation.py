@@ -1,0 +1,9 @@
+"""Everything that interprets a fitted generalized model, gathered for the result class."""
+
+from __future__ import annotations
+
+from multilevel.api.generalized.predictions import PredictionMethods
+
+
+class InterpretationMethods(PredictionMethods):
+    """Predictions, effects, checks and pictures."""

@@ -1,0 +1,1 @@
+"""What a fitted generalized model means: predictions, slopes, shares of variance, checks."""
