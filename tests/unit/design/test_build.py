@@ -218,7 +218,7 @@ def test_row_order_permutes_the_design(order):
         ("y ~ xx", {}, "did you mean x"),
         ("y ~ X", {}, "did you mean x"),
         ("y ~ x + (1 | gg)", {}, "did you mean g"),
-        ("s ~ x", {}, "binary, ordinal or nominal"),
+        ("s ~ x", {}, "family=.binomial"),
         ("b ~ x", {}, r"I\(b\)"),
         ("y ~ x", {"x": [np.inf, *[1.0] * 59]}, "row 0"),
         ("y ~ x", {"x": np.nan}, "none of 60 rows"),

@@ -63,7 +63,9 @@ FAULTS = [
     ("y ~ ^`", "never closed"),
     ("y ~ ^``", "backticks|Backticks"),
     ("y ~ ^poly(x, 100000000)", "columns"),
-    ("^cbind(a, b) ~ x", "one response"),
+    ("^cbind(a) ~ x", "two columns"),
+    ("y ~ ^cbind(a, b)", "stands alone"),
+    ("^cbind(a, b) + 1 ~ x", "stands alone"),
     ("y ~ (1 | a/^a)", "once"),
     ("^3 ~ x", "column"),
 ]
