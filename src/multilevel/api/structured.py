@@ -37,6 +37,7 @@ from multilevel.interpret.predict import (
     PredictionKind,
     check_interval,
     predict_rows,
+    prediction_interval,
 )
 from multilevel.interpret.residual_predict import predicted_residuals
 from multilevel.interpret.residual_variance import residual_matrix, total_matrix
@@ -300,17 +301,22 @@ class StructuredFit(MultilevelFit):
         correlated, what the residuals of the unit's own rows say about the new row (kriging);
         a row at a time that is in the data gets its own outcome back (``fitted()`` leaves the
         residual out). ``"population"`` and ``"marginal"`` use the model for the means only.
-        Standard errors and intervals are not derived for these models: asking raises
-        ``InferenceError``.
+        These two have a ``std_error`` and ``interval="confidence"`` for the mean; errors of
+        conditional predictions and of new observations are not derived and refused.
         """
         check_interval(interval, conf_level)
-        if std_error or interval is not None:
-            _refuse("A standard error of predictions", "leave out std_error= and interval=")
         conditional = kind == "conditional"
+        with_error = std_error or interval is not None
+        if with_error and (conditional or interval == "prediction"):
+            _refuse(
+                "A standard error of conditional predictions, or of new observations",
+                "write kind='population' with interval='confidence', or leave both out",
+            )
         estimates = self._estimates if conditional else ()
         found = predict_rows(
-            self._prepared, self.fit, new_data, estimates, kind=kind, new_levels=new_levels
-        )
+            self._prepared, self.fit, new_data, estimates, kind=kind, new_levels=new_levels,
+            std_error=with_error,
+        )  # fmt: skip
         if conditional and self._structured.layout.has_correlation:
             known = np.flatnonzero(np.isfinite(found.estimate))
             extra = predicted_residuals(
@@ -319,7 +325,12 @@ class StructuredFit(MultilevelFit):
             estimate = found.estimate.copy()
             estimate[known] += extra
             found = replace(found, estimate=estimate)
-        return prediction_frame(found, new_data, None)
+        bounds = None if interval is None else prediction_interval(found, interval, conf_level)
+        frame = prediction_frame(found, new_data, bounds)
+        if with_error:
+            frame = frame.drop(columns="prediction_std_error")  # one variance for all rows is wrong
+            frame.attrs["std_error"] = "std_error: uncertainty of the fixed effects only."
+        return frame
 
     def simulate(
         self, n_sim: int = 1, seed: int | np.random.Generator | None = None, *, kind: str = "new"

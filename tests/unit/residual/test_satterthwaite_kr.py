@@ -140,3 +140,26 @@ def test_unstructured_equals_the_multivariate_analysis():
         row = m.coefficients(df=df).set_index("term").loc["time:group"]
         assert row["df"] == pytest.approx(14.0, rel=1e-4), df
         assert row["statistic"] == pytest.approx(t, rel=1e-5), df
+
+
+def test_kenward_roger_of_unstructured_occasions_is_hotellings_test():
+    """The multivariate repeated-measures analysis: F = T2 (n - k) / (k (n - 1)) on k, n - k df.
+
+    Kenward & Roger 1997, section 5: for balanced data with an unstructured covariance the scaled
+    F statistic of the occasions is Hotelling's.
+    """
+    rng = np.random.default_rng(4)
+    n, T = 14, 4
+    y = rng.normal(size=(n, T)) @ rng.normal(size=(T, T)) + np.array([0.0, 0.5, 0.2, 1.0])
+    data = {
+        "y": y.ravel(), "visit": np.tile([f"v{k}" for k in range(T)], n),
+        "id": np.repeat(np.arange(n), T),
+    }  # fmt: skip
+    m = mlm.fit("y ~ visit", data, residual="un(visit | id)")
+    row = m.anova(df="kenward-roger").iloc[0]
+    D = y[:, 1:] - y[:, :1]
+    k = T - 1
+    T2 = n * D.mean(0) @ np.linalg.solve(np.cov(D.T), D.mean(0))
+    assert row["df_num"] == k
+    assert row["df"] == pytest.approx(n - k, rel=1e-6)
+    assert row["statistic"] == pytest.approx(T2 * (n - k) / (k * (n - 1)), rel=1e-6)
