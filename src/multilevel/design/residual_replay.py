@@ -45,7 +45,7 @@ def new_residuals(layout: ResidualLayout, data: Any, kept: Positions) -> NewResi
     source, n, term = Source(as_table(data)), len(kept), layout.term
     if term is None or not term.factors:
         return NewResiduals(np.full(n, -1), np.zeros((n, 1)), np.zeros((n, 0)))
-    source.check([*term.variables, *term.factors], term.text)
+    source.check([*term.coordinates, *term.factors], term.text)
     codes, levels = source.group_codes(term.factors, kept)
     units = np.append(match_levels(levels, layout.units), -1)[codes]
     if term.coordinates and term.structure != "cs":

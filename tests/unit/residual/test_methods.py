@@ -275,3 +275,21 @@ def test_profile_with_other_parameters_rises_by_the_same(frame):
     assert again.reml_criterion - m.reml_criterion == pytest.approx(1.959964**2, abs=1e-4)
     with pytest.raises(InferenceError, match="of its own"):
         mlm.fit("y ~ time", frame, residual="un(time | id)").confint("profile")
+
+
+def test_predictions_by_category_need_the_unit_only(frame):
+    m = mlm.fit("y ~ time", frame, residual="arh1(time | id, by=arm)")
+    rows = frame.drop(columns=["arm", "y"]).assign(time=lambda d: (d["time"] + 1.0) % 6.0)
+    found = m.predict(rows)["estimate"].to_numpy()
+    R = m.residual_covariance("p2")[0]
+    own = frame.loc[R.index.astype(int)]
+    e = own["y"].to_numpy() - m.predict(own, kind="population")["estimate"].to_numpy()
+    values = m.residual_parameters().set_index("term")["estimate"].to_dict()
+    target = np.flatnonzero((frame["id"] == "p2") & ~rows["time"].isin(own["time"]))
+    assert len(target) > 0
+    for i in target:
+        both = pd.concat([own, frame.loc[[i]].assign(time=rows["time"][i])], ignore_index=True)
+        V = residual_matrix("arh1", values, both, "arm", [])
+        extra = V[-1, :-1] @ np.linalg.solve(V[:-1, :-1], e)
+        mean = m.fixed_effects.to_numpy() @ [1.0, rows["time"][i]]
+        assert found[i] == pytest.approx(mean + extra, rel=1e-7)
