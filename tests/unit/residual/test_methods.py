@@ -281,11 +281,13 @@ def test_predictions_by_category_need_the_unit_only(frame):
     m = mlm.fit("y ~ time", frame, residual="arh1(time | id, by=arm)")
     rows = frame.drop(columns=["arm", "y"]).assign(time=lambda d: (d["time"] + 1.0) % 6.0)
     found = m.predict(rows)["estimate"].to_numpy()
-    R = m.residual_covariance("p2")[0]
+    sizes = frame["id"].value_counts()
+    unit = str(sizes.index[sizes == 3][0])
+    R = m.residual_covariance(unit)[0]
     own = frame.loc[R.index.astype(int)]
     e = own["y"].to_numpy() - m.predict(own, kind="population")["estimate"].to_numpy()
     values = m.residual_parameters().set_index("term")["estimate"].to_dict()
-    target = np.flatnonzero((frame["id"] == "p2") & ~rows["time"].isin(own["time"]))
+    target = np.flatnonzero((frame["id"] == unit) & ~rows["time"].isin(own["time"]))
     assert len(target) > 0
     for i in target:
         both = pd.concat([own, frame.loc[[i]].assign(time=rows["time"][i])], ignore_index=True)
