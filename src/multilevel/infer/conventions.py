@@ -73,6 +73,9 @@ def check_program(program: str | None) -> Program:
 def n_units(design: Design) -> tuple[int, str]:
     """The number that SAS would use as the n of BIC, and what it counts."""
     if not design.blocks:
+        layout = design.residual
+        if layout is not None and layout.term is not None and layout.term.factors:
+            return len(layout.units), f"units of {layout.term.group}"
         return design.n, "rows"
     top = design.blocks[-1]
     for block in design.blocks[:-1]:

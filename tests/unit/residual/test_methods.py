@@ -295,3 +295,9 @@ def test_predictions_by_category_need_the_unit_only(frame):
         extra = V[-1, :-1] @ np.linalg.solve(V[:-1, :-1], e)
         mean = m.fixed_effects.to_numpy() @ [1.0, rows["time"][i]]
         assert found[i] == pytest.approx(mean + extra, rel=1e-7)
+
+
+def test_sas_counts_the_units_of_the_residual_structure(frame):
+    m = mlm.fit("y ~ time", frame, residual="ar1(time | id)")
+    found = m.information_criteria(as_in="sas")
+    assert (found.n_bic, found.n_parameters) == (40, 2)
