@@ -6,15 +6,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from multilevel.api.generalized.result import GeneralizedMultilevelFit
 from multilevel.errors import InferenceError
-from multilevel.report.model_table import ModelColumn, ModelTable, TableFormat, model_table
+from multilevel.report.generalized.column import GeneralizedColumn
+from multilevel.report.model_column import Column, ModelColumn
+from multilevel.report.model_table import ModelTable, TableFormat, model_table
 
 if TYPE_CHECKING:
     from multilevel.api.result import MultilevelFit
 
 
 def table(
-    models: Sequence[MultilevelFit],
+    models: Sequence[MultilevelFit | GeneralizedMultilevelFit],
     *,
     names: Sequence[str] | None = None,
     format: TableFormat = "text",
@@ -28,7 +31,7 @@ def table(
 
     Parameters
     ----------
-    models : fitted models, in the order of the columns.
+    models : fitted models of any family, in the order of the columns.
     names : one title per model; ``model 1``, ``model 2`` ... if not given.
     format : what printing gives: ``"text"``, ``"html"``, ``"latex"``, ``"markdown"``;
         ``"docx"`` needs ``path``.
@@ -54,7 +57,7 @@ def table(
     ('  (Intercept)', '12.637', '12.657')
     """
     for k, model in enumerate(models):
-        if model.fit.residual is not None:
+        if not isinstance(model, GeneralizedMultilevelFit) and model.fit.residual is not None:
             raise InferenceError(
                 "A table of models has one residual variance for each model.",
                 f"model {k + 1} has residual= or scale=",
@@ -71,11 +74,14 @@ def table(
         raise InferenceError(
             "A Word table is a file.", "format='docx' without a path", "pass path='table.docx'"
         )
-    columns = [
-        ModelColumn(title, model.fit, model.design, model.coefficients(df="none"))
-        for title, model in zip(titles, models, strict=True)
-    ]
+    columns = [_column(title, model) for title, model in zip(titles, models, strict=True)]
     made = model_table(columns, format)
     if path is not None:
         made.save(path)
     return made
+
+
+def _column(title: str, model: MultilevelFit | GeneralizedMultilevelFit) -> Column:
+    if isinstance(model, GeneralizedMultilevelFit):
+        return GeneralizedColumn(title, model.fit, model.design)
+    return ModelColumn(title, model.fit, model.design, model.coefficients(df="none"))

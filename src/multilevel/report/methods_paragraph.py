@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from multilevel.design.records import Design
-from multilevel.estimate.records import Fit
+from multilevel.estimate.records import Certificate, Fit
 from multilevel.interpret.advice.columns import INTERCEPT
 from multilevel.interpret.variance import variance_components
 from multilevel.report.facts import homes, intraclass, is_chain, is_unconditional
@@ -39,13 +39,13 @@ def methods_paragraph(
     """
     sentences = [
         _model_sentence(fit, design, version),
-        _rows_sentence(design),
-        _means_sentence(design),
-        _variance_sentence(design),
-        _convergence_sentence(fit),
+        rows_sentence(design),
+        means_sentence(design),
+        variance_sentence(design),
+        convergence_sentence(fit.certificate),
     ]
     if coefficients is not None:
-        sentences.append(_effects_sentence(coefficients))
+        sentences.append(effects_sentence(coefficients))
     sentences += [_components_sentence(fit, design), _icc_sentence(fit, design)]
     return " ".join(s for s in sentences if s)
 
@@ -61,7 +61,8 @@ def _model_sentence(fit: Fit, design: Design, version: str) -> str:
     )
 
 
-def _rows_sentence(design: Design) -> str:
+def rows_sentence(design: Design) -> str:
+    """Rows and clusters."""
     parts = []
     nested = homes(design)
     for block in design.blocks:
@@ -73,7 +74,8 @@ def _rows_sentence(design: Design) -> str:
     return f"The analysis used {count(design.n, 'row')}{among}{missing}."
 
 
-def _means_sentence(design: Design) -> str:
+def means_sentence(design: Design) -> str:
+    """The predictors of the means; empty without any."""
     names = [name for name in design.names if name != INTERCEPT]
     if not names:
         return ""
@@ -85,7 +87,8 @@ def _means_sentence(design: Design) -> str:
     return f"The model for the means included {join_words(names)}{dropped}."
 
 
-def _variance_sentence(design: Design) -> str:
+def variance_sentence(design: Design) -> str:
+    """The random effects; empty without any."""
     parts = []
     for block in design.blocks:
         words = ["intercepts" if n == INTERCEPT else f"slopes of {n}" for n in block.names]
@@ -101,8 +104,9 @@ def _variance_sentence(design: Design) -> str:
     return f"The model for the variance included {join_words(parts)}{weights}."
 
 
-def _convergence_sentence(fit: Fit) -> str:
-    status = fit.certificate.status
+def convergence_sentence(certificate: Certificate) -> str:
+    """Whether the estimates are an optimum."""
+    status = certificate.status
     if status == "certified":
         return "The estimates satisfied the conditions of an optimum."
     if status == "singular":
@@ -113,7 +117,8 @@ def _convergence_sentence(fit: Fit) -> str:
     return "The estimates could not be shown to be an optimum and must not be reported as they are."
 
 
-def _effects_sentence(table: pd.DataFrame) -> str:
+def effects_sentence(table: pd.DataFrame) -> str:
+    """Estimates with errors and tests, as the table holds them."""
     parts = []
     for _, row in table.iterrows():
         pieces = [f"b = {short(float(row['estimate']))}", f"SE = {short(float(row['std_error']))}"]

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import escape
 from pathlib import Path
 from typing import Literal, get_args
 
-import pandas as pd
-
-from multilevel.design.records import Design
 from multilevel.errors import InferenceError
-from multilevel.estimate.records import Fit
-from multilevel.interpret.variance import RESIDUAL, variance_components
 from multilevel.report.html import grid_html
 from multilevel.report.latex import grid_latex
 from multilevel.report.layout import WIDTH, Grid, Section, decimals_for, number, render_text
 from multilevel.report.markdown import grid_markdown, markdown_text
 from multilevel.report.mathml import tex_text
+from multilevel.report.model_column import Cell, Column
 from multilevel.report.word import grid_word
 
 TableFormat = Literal["text", "html", "latex", "markdown", "docx"]
@@ -31,23 +27,6 @@ _SUFFIXES = {
     ".docx": "docx",
 }
 _COLUMN = 14
-
-
-@dataclass(frozen=True)
-class ModelColumn:
-    """One model of a table.
-
-    Attributes
-    ----------
-    name : its column title.
-    fit, design : the fit and its design.
-    coefficients : its fixed effects, ``term, estimate, std_error``.
-    """
-
-    name: str
-    fit: Fit
-    design: Design
-    coefficients: pd.DataFrame
 
 
 @dataclass(frozen=True, repr=False)
@@ -154,7 +133,7 @@ def check_table_format(name: str) -> str:
     return name
 
 
-def model_table(columns: Sequence[ModelColumn], table_format: str = "text") -> ModelTable:
+def model_table(columns: Sequence[Column], table_format: str = "text") -> ModelTable:
     """Lay models out side by side: both sides of each model, its criterion, its sizes.
 
     Parameters
@@ -175,22 +154,19 @@ def model_table(columns: Sequence[ModelColumn], table_format: str = "text") -> M
             'pass names=["empty", "with ses"], one per model',
         )
     blank = ("",) * len(columns)
-    rows = [("Model for the means", *blank), *_means(columns)]
+    rows = [("Model for the means", *blank), *_estimates([column.means for column in columns])]
+    for heading in dict.fromkeys(heading for column in columns for heading in column.others):
+        found = [column.others.get(heading, {}) for column in columns]
+        rows += [(heading, *blank), *_estimates(found)]
     rows += [("Model for the variance", *blank), *_variances(columns)]
     rows += [("Fit", *blank), *_fit(columns)]
-    responses = list(dict.fromkeys(c.design.model.response for c in columns))
+    responses = list(dict.fromkeys(c.response for c in columns))
     heading = f"Multilevel models for {' / '.join(responses)}"
     return ModelTable(heading, Grid(("", *titles), tuple(rows)), _notes(columns), table_format)
 
 
-def _means(columns: Sequence[ModelColumn]) -> list[tuple[str, ...]]:
-    found = [
-        {
-            str(term): (float(value), float(error))
-            for term, value, error in zip(t["term"], t["estimate"], t["std_error"], strict=True)
-        }
-        for t in (column.coefficients for column in columns)
-    ]
+def _estimates(found: Sequence[Mapping[str, Cell]]) -> list[tuple[str, ...]]:
+    """Two lines for each term: estimates, then standard errors in parentheses."""
     out = []
     for term in dict.fromkeys(term for terms in found for term in terms):
         places = decimals_for([terms[term][1] for terms in found if term in terms], 3)
@@ -200,28 +176,24 @@ def _means(columns: Sequence[ModelColumn]) -> list[tuple[str, ...]]:
     return out
 
 
-def _variances(columns: Sequence[ModelColumn]) -> list[tuple[str, ...]]:
-    found: list[dict[str, float]] = []
-    for column in columns:
-        parts: dict[str, float] = {}
-        for c in variance_components(column.design, column.fit):
-            if c.group == RESIDUAL:
-                continue
-            label = f"{c.group}: covariance of {c.term}, {c.term2}"
-            parts[label if c.term2 else f"{c.group}: variance of {c.term}"] = c.variance
-        found.append(parts)
+def _variances(columns: Sequence[Column]) -> list[tuple[str, ...]]:
+    found = [column.variances for column in columns]
     labels = dict.fromkeys(label for parts in found for label in parts)
     out = []
     for label in labels:
         values = [parts.get(label) for parts in found]
         places = decimals_for([v for v in values if v is not None], 3)
         out.append((f"  {label}", *("" if v is None else number(v, places) for v in values)))
-    places = decimals_for([c.fit.sigma2 for c in columns], 3)
-    residual = (number(c.fit.sigma2, places) for c in columns)
-    return [*out, ("  residual variance", *residual)]
+    residuals = [column.residual for column in columns]
+    known = [value for value in residuals if value is not None]
+    if not known:
+        return out
+    places = decimals_for(known, 3)
+    cells = ("" if value is None else number(value, places) for value in residuals)
+    return [*out, ("  residual variance", *cells)]
 
 
-def _fit(columns: Sequence[ModelColumn]) -> list[tuple[str, ...]]:
+def _fit(columns: Sequence[Column]) -> list[tuple[str, ...]]:
     out: list[tuple[str, ...]] = []
     for method, label in (("ml", "-2 log-likelihood"), ("reml", "REML criterion")):
         if any(c.fit.method == method for c in columns):
@@ -231,24 +203,33 @@ def _fit(columns: Sequence[ModelColumn]) -> list[tuple[str, ...]]:
     out.append(("  BIC", *(f"{c.fit.bic:.2f}" for c in columns)))
     out.append(("  parameters", *(str(c.fit.n_parameters) for c in columns)))
     out.append(("  rows", *(str(c.fit.n) for c in columns)))
-    sizes = [{b.group: b.n_levels for b in c.design.blocks} for c in columns]
+    sizes = [column.levels for column in columns]
     groups = dict.fromkeys(group for size in sizes for group in size)
     return out + [(f"  levels of {g}", *(str(size.get(g, "")) for size in sizes)) for g in groups]
 
 
-def _notes(columns: Sequence[ModelColumn]) -> tuple[str, ...]:
+def _notes(columns: Sequence[Column]) -> tuple[str, ...]:
     notes = ["Standard errors of fixed effects in parentheses."]
     methods = {c.fit.method for c in columns}
     if len(methods) > 1:
         notes.append("Models fitted by REML and by ML: their criteria, AIC and BIC do not compare.")
     else:
         notes.append(f"Estimated by {next(iter(methods)).upper()}.")
-        fixed = {frozenset(c.design.names) for c in columns}
+        fixed = {frozenset(c.means) for c in columns}
         if methods == {"reml"} and len(fixed) > 1:
             notes.append(
                 "REML criteria, AIC and BIC of models with different fixed effects do not compare:"
                 " fit them by ML for that."
             )
+    families = dict.fromkeys(c.family for c in columns)
+    if len(families) > 1 or any(c.computed for c in columns):
+        listed = "; ".join(f"{c.name}: {c.family}{_how(c)}" for c in columns)
+        notes.append(f"{listed}.")
+    if len({(c.computed, c.family) for c in columns if c.computed}) > 1 or len(families) > 1:
+        notes.append(
+            "Coefficients on different scales do not compare; criteria do only where the outcome"
+            " is the same and the likelihood was computed in the same way."
+        )
     if len({c.fit.n for c in columns}) > 1:
         notes.append("The models use different rows: their criteria do not compare.")
     doubtful = [c.name for c in columns if not c.fit.certificate.is_certified]
@@ -260,3 +241,7 @@ def _notes(columns: Sequence[ModelColumn]) -> tuple[str, ...]:
             f"On the boundary (a variance of zero or a perfect correlation): {', '.join(singular)}."
         )
     return tuple(notes)
+
+
+def _how(column: Column) -> str:
+    return f", {column.computed}" if column.computed else ""

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
+from multilevel import __version__
 from multilevel.api.generalized.holder import GeneralizedHolder
 from multilevel.infer.generalized.effects import check_generalized_df
+from multilevel.report.generalized.document import build_generalized_document
 from multilevel.report.generalized.equations import equation_lines
 from multilevel.report.generalized.json import generalized_json
+from multilevel.report.generalized.methods_paragraph import methods_paragraph
+from multilevel.report.generalized.pictures import effect_pictures
 from multilevel.report.generalized.summary import sections, title
 from multilevel.report.html import render_html
 from multilevel.report.layout import WIDTH, Section, render_text
+from multilevel.report.write import check_report_path, write_document
 
 
 class WordsMethods(GeneralizedHolder):
@@ -47,3 +53,39 @@ class WordsMethods(GeneralizedHolder):
     def to_json(self, indent: int | None = 2) -> str:
         """``to_dict()`` as JSON text."""
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
+
+    def methods_paragraph(self, df: str | None = None) -> str:
+        """A paragraph for the methods section, every number of it read from this fit."""
+        method = check_generalized_df(df)
+        return methods_paragraph(self.fit, self.design, method, __version__)
+
+    def report(self, path: str | Path, *, pictures: bool = True, df: str | None = None) -> Path:
+        """Write the fit down as one document: .html, .md, .docx or .tex, by the suffix.
+
+        It holds what is modelled, the equations, the design, every part of the model with its
+        ratios and natural parameters, how the likelihood was computed, the evidence of
+        convergence, pictures of the random effects and a methods paragraph.
+
+        Parameters
+        ----------
+        path : file to write; an existing one is replaced.
+        pictures : whether pictures are drawn (a second or two).
+        df : ``"none"`` (z tests, the default) or ``"between-within"``.
+
+        Returns
+        -------
+        The path.
+
+        Raises
+        ------
+        InferenceError : an unknown suffix, or a folder that does not exist.
+        MissingPackageError : plotnine or python-docx is needed and not installed.
+        """
+        target, method = check_report_path(path), check_generalized_df(df)
+        objective = self._objective() if pictures and self.design.blocks else None
+        drawn = [] if objective is None else effect_pictures(self.design, self.fit, objective)
+        document = build_generalized_document(
+            self.fit, self.design, df=method, labels=self._labels, pictures=drawn,
+            version=__version__,
+        )  # fmt: skip
+        return write_document(document, target)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import plotnine as p9
+from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from multilevel.design.records import RandomBlock
 from multilevel.report.layout import count
 from multilevel.report.plots.backend import (
     BLUE,
@@ -20,6 +22,7 @@ from multilevel.report.plots.backend import (
 from multilevel.report.plots.canvas import Canvas
 from multilevel.report.plots.source import PictureSource, one_of
 
+Array = NDArray[np.float64]
 _MAX_LEVELS = 400
 _MAX_NAMED = 35
 _MAX_TERMS = 4
@@ -31,16 +34,28 @@ def caterpillar(
 ) -> p9.ggplot:
     """Random effects of one grouping factor in ascending order, one panel per term."""
     t = source.block_number(group)
-    block = source.design.blocks[t]
+    effect = source.effects[t]
+    variances = np.einsum("jaa->ja", effect.covariance())
+    words = "Empirical Bayes estimates"
+    return effects_picture(source.design.blocks[t], effect.estimates, variances, words, term)
+
+
+def effects_picture(
+    block: RandomBlock, estimates: Array, variances: Array, words: str, term: str | None = None
+) -> p9.ggplot:
+    """Random effects (J, q) with intervals from their variances (J, q), in ascending order.
+
+    ``words`` names the estimates in the caption.
+    """
     terms = list(block.names) if term is None else [one_of(term, block.names, "term")]
     left_out = len(terms) - _MAX_TERMS
     terms = terms[:_MAX_TERMS]
     most = _MAX_LEVELS // len(terms) if len(terms) > 1 else _MAX_LEVELS
-    table = _table(source, t, terms, most)
+    table = _table(block, estimates, variances, terms, most)
     shown = min(block.n_levels, most)
     note = caption(
-        "Empirical Bayes estimates with 95% intervals (fixed effects and variances taken as"
-        " known), in ascending order. Overlap of two intervals is no test of their difference.",
+        f"{words} with 95% intervals (fixed effects and variances taken as known), in"
+        " ascending order. Overlap of two intervals is no test of their difference.",
         drawn_of(shown, block.n_levels, f"levels of {block.group}, evenly spaced in rank,"),
         f"{count(left_out, 'further term')} not drawn: name one with term=." * (left_out > 0),
     )
@@ -73,19 +88,19 @@ def caterpillar(
     return picture + p9.theme(panel_grid_major_x=p9.element_blank())
 
 
-def _table(source: PictureSource, t: int, terms: list[str], most: int) -> pd.DataFrame:
+def _table(
+    block: RandomBlock, estimates: Array, variances: Array, terms: list[str], most: int
+) -> pd.DataFrame:
     """One row per drawn level and term, ranks counted among all levels."""
-    block, effect = source.design.blocks[t], source.effects[t]
-    variance = np.einsum("jaa->ja", effect.covariance())
     frames = []
     for name in terms:
         a = block.names.index(name)
-        order = np.argsort(effect.estimates[:, a], kind="stable")
+        order = np.argsort(estimates[:, a], kind="stable")
         ranks = spread_rows(block.n_levels, most)
         at = order[ranks]
-        value = effect.estimates[at, a]
+        value = estimates[at, a]
         # rounding can leave -1e-17 where a variance is estimated as zero
-        half = _Z95 * np.sqrt(np.maximum(variance[at, a], 0.0))
+        half = _Z95 * np.sqrt(np.maximum(variances[at, a], 0.0))
         low, high = value - half, value + half
         kind = np.where((low > 0.0) | (high < 0.0), "excludes zero", "includes zero")
         frames.append(
