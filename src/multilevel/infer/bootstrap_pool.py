@@ -14,20 +14,28 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from multilevel.errors import InferenceError
-from multilevel.infer.bootstrap_refits import Refits, Replicate, lean
+from multilevel.infer.bootstrap_refits import Refits, lean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 CHUNKS_PER_WORKER = 8  # small enough that workers end together and progress is told
-_HELD: list[Refits] = []  # in a worker: the problem, received once
+_HELD: list[Any] = []  # in a worker: the problem, received once
+
+
+class Work(Protocol):
+    """What makes one replicate from its seed; it must be picklable."""
+
+    def one(self, seed: np.random.SeedSequence) -> Any:
+        """The replicate of a seed."""
+        ...
 
 
 def check_workers(workers: int) -> int:
@@ -53,19 +61,17 @@ def _receive(path: str) -> None:
     _HELD[:] = [pickle.loads(Path(path).read_bytes())]
 
 
-def _work(
-    where: Sequence[int], seeds: Sequence[np.random.SeedSequence]
-) -> list[tuple[int, Replicate]]:
+def _work(where: Sequence[int], seeds: Sequence[np.random.SeedSequence]) -> list[tuple[int, Any]]:
     refits = _HELD[0]
     return [(k, refits.one(seed)) for k, seed in zip(where, seeds, strict=True)]
 
 
 def in_processes(
-    refits: Refits,
+    refits: Refits | Work,
     where: Sequence[int],
     seeds: Sequence[np.random.SeedSequence],
     workers: int,
-) -> Iterator[tuple[int, Replicate]]:
+) -> Iterator[tuple[int, Any]]:
     """Replicates as they are finished, in any order.
 
     Parameters
@@ -78,12 +84,13 @@ def in_processes(
     """
     workers = min(workers, len(where))
     parts = np.array_split(np.arange(len(where)), min(len(where), workers * CHUNKS_PER_WORKER))
+    sent = lean(refits) if isinstance(refits, Refits) else refits
     try:
         # A file, not an argument: a process that ends before it has read a large argument would
         # leave this one waiting for ever.
         with TemporaryDirectory() as folder:
             path = Path(folder) / "problem"
-            path.write_bytes(pickle.dumps(lean(refits), protocol=pickle.HIGHEST_PROTOCOL))
+            path.write_bytes(pickle.dumps(sent, protocol=pickle.HIGHEST_PROTOCOL))
             yield from _run(str(path), where, seeds, parts, workers)
     except (BrokenProcessPool, OSError) as error:
         raise InferenceError(
@@ -100,12 +107,12 @@ def _run(
     seeds: Sequence[np.random.SeedSequence],
     parts: Sequence[NDArray[np.intp]],
     workers: int,
-) -> Iterator[tuple[int, Replicate]]:
+) -> Iterator[tuple[int, Any]]:
     pool = ProcessPoolExecutor(
         workers, mp_context=get_context("spawn"), initializer=_receive, initargs=(path,)
     )
     try:
-        tasks: list[Future[list[tuple[int, Replicate]]]] = [
+        tasks: list[Future[list[tuple[int, Any]]]] = [
             pool.submit(_work, [where[i] for i in part], [seeds[i] for i in part]) for part in parts
         ]
         for task in as_completed(tasks):
