@@ -218,17 +218,15 @@ def fit(
     """
     options = OutcomeOptions(
         family, link, trials, event, categories, exposure, frequency_weights, dispersion, zero,
-        hurdle, thresholds, truncated, n_quad, accuracy, penalty,
+        hurdle, thresholds, truncated, n_quad, accuracy, penalty, scale if residual is None else None,
     )  # fmt: skip
     is_plain = options.is_plain and not formula.lstrip().startswith("interval(")
-    if scale is not None and residual is None and (not is_plain or "|" in scale):
-        options = replace(options, scale=scale)
-    elif residual is not None or scale is not None:
+    if residual is not None or (scale is not None and is_plain):
         return _structured(
             formula, data, residual, scale, is_plain, method, weights, engine, rank_deficient,
             advice, allow,
         )  # fmt: skip
-    if not is_plain or options.scale is not None:
+    if not is_plain:
         return _generalized(
             formula, data, options, method=method, weights=weights, engine=engine,
             rank_deficient=rank_deficient, advice=advice, allow=allow,
@@ -243,13 +241,16 @@ def fit(
     clock.append(time.perf_counter())
     solved = solve(prepared)
     clock.append(time.perf_counter())
-    seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(_STAGES)}
-    solved = replace(solved, seconds=seconds)
+    solved = replace(solved, seconds=_seconds(clock))
     _warn_dropped(design.dropped_columns)
-    allowed = check_allowed(allow)
-    require_certified(solved, allowed, stacklevel=3)
-    labels = labels_of(table)
-    return MultilevelFit(prepared, solved, labels=labels, shows_advice=advice, allow=allowed)
+    labels, allow = labels_of(table), check_allowed(allow)
+    require_certified(solved, allow, stacklevel=3)
+    return MultilevelFit(prepared, solved, labels=labels, shows_advice=advice, allow=allow)
+
+
+def _seconds(clock: Sequence[float]) -> dict[str, float]:
+    """Wall time of each stage."""
+    return {name: clock[i + 1] - clock[i] for i, name in enumerate(_STAGES)}
 
 
 def _structured(
