@@ -17,6 +17,8 @@ from multilevel.errors import LikelihoodError
 
 Array = NDArray[np.float64]
 
+FLAT_STEPS = 8
+
 
 @dataclass
 class Path:
@@ -82,6 +84,7 @@ def minimise(
     noise: Callable[[], float],
     start_value: float,
     on_step: Callable[[int, float], None] | None = None,
+    least_gain: float = 0.0,
 ) -> Path:
     """Minimise from ``theta``, at which ``value`` was last called and gave ``start_value``.
 
@@ -92,6 +95,8 @@ def minimise(
     tolerance : stop when the Newton decrement falls below it (units of -2 log-likelihood).
     noise : standard error of the criterion (0 for exact engines).
     on_step : told the iteration and the criterion after each accepted step.
+    least_gain : stop when ``FLAT_STEPS`` steps together lower the criterion by less, although
+        the decrement asks for more: the surface runs out to a limit at infinity.
     """
     d = start_value
     g, H = derivatives(theta)
@@ -101,6 +106,9 @@ def minimise(
         path.iterations = iteration
         if path.decrement < tolerance:
             path.converged, path.reason = True, "Newton decrement below tolerance"
+            break
+        if iteration >= FLAT_STEPS and path.history[-1 - FLAT_STEPS] - path.value < least_gain:
+            path.reason = "the surface is flat"
             break
         moved = False
         for _ in range(30):

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from multilevel.design.generalized import GeneralizedDesign
 from multilevel.errors import LikelihoodError
 from multilevel.estimate.generalized.curvature import Surface
+from multilevel.estimate.generalized.scale import column_scaling
 from multilevel.estimate.records import RedundantDirection
 from multilevel.likelihood.generalized.problem import EffectBlock, GeneralizedProblem
 
@@ -23,6 +24,7 @@ Array = NDArray[np.float64]
 SMALL_SD = 2e-2  # scaled standard deviation below which a direction may be a null direction
 TRIAL_SD = 3e-2  # scaled standard deviation at which a null direction is tried
 LIMIT_ETA = {"log": -9.0, "logit": -9.0}  # predictors of parts below which they count as a limit
+UNKNOWN = 1e-3  # curvature below which a predictor's standard error exceeds about 45 of its units
 FLAT = 1e-3  # fall of the criterion per unit of a predictor at its limit
 
 
@@ -156,18 +158,41 @@ def redundant(
 
 
 def limits(
-    design: GeneralizedDesign, problem: GeneralizedProblem, psi: Array, gradient: Array
+    design: GeneralizedDesign,
+    problem: GeneralizedProblem,
+    psi: Array,
+    gradient: Array,
+    curvature: Array,
 ) -> dict[int, str]:
-    """Intercept-only parts whose likelihood still rises towards a limit: ``{index: sentence}``."""
+    """Parts whose likelihood still rises towards a limit: ``{index in psi: sentence}``.
+
+    Either the predictor is far down in every row, or it is in some rows and the likelihood says
+    nothing about some combination of its coefficients (``curvature`` (P, P) is flat there).
+    """
     found: dict[int, str] = {}
-    for part, s in zip(design.parts[1:], problem.fixed_slices[1:], strict=True):
-        if s.stop - s.start != 1 or part.spec.link not in LIMIT_ETA:
+    pairs = zip(design.parts[1:], problem.fixed[1:], problem.fixed_slices[1:], strict=True)
+    for part, fixed, s in pairs:
+        if s.stop == s.start or part.spec.link not in LIMIT_ETA:
             continue
-        at = s.start
-        if psi[at] < LIMIT_ETA[part.spec.link] and abs(gradient[at]) < FLAT:
-            found[at] = (
+        if np.max(np.abs(gradient[s])) >= FLAT:
+            continue
+        eta = fixed.X @ psi[s]
+        highest, limit = float(eta.max()), LIMIT_ETA[part.spec.link]
+        A = column_scaling(fixed.X)
+        least = float(np.linalg.eigvalsh(A.T @ curvature[s, s] @ A)[0])
+        if highest >= limit and np.max(np.abs(eta)) > -limit and least < UNKNOWN:
+            sentence = (
+                f"The predictor of the {part.spec.name} part runs to a limit (it stands between "
+                f"{eta.min():.3g} and {highest:.3g} on its {part.spec.link} scale, and the "
+                "likelihood is flat there). Its standard errors do not exist."
+            )
+            found.update(dict.fromkeys(range(s.start, s.stop), sentence))
+        elif highest < limit:
+            stands = f"{part.spec.name} stands at {'' if s.stop - s.start == 1 else 'most '}"
+            sentence = (
                 f"The {part.spec.meaning} is estimated as zero: the data need no such part "
-                f"({part.spec.name} stands at {psi[at]:.3g} on its {part.spec.link} scale, where "
+                f"({stands}{highest:.3g} on its {part.spec.link} scale, where "
                 "the likelihood is flat). Its standard error does not exist."
             )
+            found.update(dict.fromkeys(range(s.start, s.stop), sentence))
     return found

@@ -18,14 +18,15 @@ def certify(
     path = run.path
     free = np.setdiff1d(np.arange(len(path.theta)), list(at_limit))
     g, H = path.gradient[free], path.curvature[np.ix_(free, free)]
-    size = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
+    size = np.abs(np.diag(H))
+    size = np.sqrt(np.where(size > 1e-100, size, 1.0))  # flat directions keep their units
     scaled = H / np.outer(size, size)
     smallest = float(np.linalg.eigvalsh(scaled)[0]) if len(free) else float("nan")
     largest = float(np.max(np.abs(g) / size)) if len(free) else 0.0
     at_optimum = path.decrement < DECREMENT_LIMIT and smallest > -1e-6
     on_boundary = bool(run.null)
     proven = not on_boundary or np.isnan(run.kkt) or run.kkt >= KKT_LIMIT
-    notes = [*run.notes, *at_limit.values()]
+    notes = [*run.notes, *dict.fromkeys(at_limit.values())]
     status: Status
     if at_optimum and proven:
         status = "singular" if on_boundary else "certified"

@@ -37,7 +37,8 @@ Points = int | tuple[int, ...] | None
 
 TOLERANCE = 1e-9  # Newton decrement, in units of -2 log-likelihood
 ESCAPE_GAIN = 1e-6
-DEPARTED = 1e-4  # Newton decrement above which the final curvature asks for more steps
+BOUNDING = ("log", "inverse", "identity", "sqrt")  # links that may leave a predictor out of range
+LEAST_GAIN = 1e-7  # of several steps together, below which the surface counts as flat
 
 
 def search(
@@ -95,17 +96,39 @@ def _descend(
             noise=lambda: 0.0,
             start_value=value,
             on_step=progress,
+            least_gain=LEAST_GAIN,
         )
+        gain = path.history[0] - path.value
         history += path.history
         done += path.iterations
         path.gradient, path.curvature = surface.final(path.theta)
         path.decrement = newton_decrement(path.gradient, path.curvature)
-        if path.decrement < TOLERANCE or attempt == 3:
+        is_flat = attempt > 0 and path.decrement < 1e-6 and gain < LEAST_GAIN
+        if path.decrement < TOLERANCE or attempt == 3 or is_flat:
             break
         phi = path.theta
         surface.resume()
     path.converged = path.decrement < 1e-6
     return path, history, done
+
+
+def _existing_start(
+    problem: GeneralizedProblem, objective: GeneralizedObjective, psi: Array
+) -> Array:
+    """``psi``, its random effects made smaller until the likelihood exists.
+
+    Links that bound the predictor (log of a probability, inverse of a mean) may leave no room for
+    random effects of the usual size.
+    """
+    for share in (1.0, 0.3, 0.1, 0.03):
+        trial = psi.copy()
+        trial[problem.n_fixed :] *= share
+        try:
+            objective.value(trial)
+        except LikelihoodError:
+            continue
+        return trial
+    return psi
 
 
 def _start(surface: Surface, phi: Array) -> float:
@@ -172,11 +195,21 @@ def solve_generalized(
         objective = make_objective(problem, points)
     if modes_start is not None:
         objective.set_modes(modes_start)
+    elif problem.blocks and prepared.design.family.link in BOUNDING:
+        psi = _existing_start(problem, objective, psi)
     with blas_threads(getattr(objective, "order", 0)):
-        run = search(
-            problem, objective, psi, wanted, max_iterations=max_iterations, progress=progress
-        )
-        return finish(prepared, run, wanted, time.perf_counter() - began)
+        try:
+            run = search(
+                problem, objective, psi, wanted, max_iterations=max_iterations, progress=progress
+            )
+            return finish(prepared, run, wanted, time.perf_counter() - began)
+        except LikelihoodError as error:
+            raise EstimationError(
+                "The likelihood must exist at and around the estimates.",
+                f"{error.must} {error.found}",
+                "use a simpler random part, or a link that leaves the predictor free (logit or "
+                "cloglog for probabilities, log for means)",
+            ) from error
 
 
 def _first_point(
@@ -210,7 +243,7 @@ def finish(
     inverse = np.linalg.inv(T)
     curvature = inverse.T @ run.path.curvature @ inverse
     gradient = inverse.T @ run.path.gradient
-    at_limit = limits(prepared.design, problem, psi, gradient)
+    at_limit = limits(prepared.design, problem, psi, gradient, curvature)
     run.surface.value(inverse @ psi)
     factors = tuple(problem.factors(psi))
     objective = run.objective
@@ -257,7 +290,7 @@ def _covariance(curvature: Array, T: Array, fixed: list[int]) -> Array:
     """``2 H^-1`` in user units, without the parameters at a limit and flat directions."""
     free = np.setdiff1d(np.arange(len(T)), fixed)
     H = curvature[np.ix_(free, free)]
-    size = np.sqrt(np.maximum(np.diag(H), 1e-300))
+    size = np.sqrt(np.where(np.diag(H) > 1e-100, np.diag(H), 1.0))  # flat ones keep their units
     values, vectors = np.linalg.eigh(H / np.outer(size, size))
     good = values > 1e-10
     half = vectors[:, good] / np.sqrt(values[good])
