@@ -218,7 +218,7 @@ def fit(
     """
     options = OutcomeOptions(
         family, link, trials, event, categories, exposure, frequency_weights, dispersion, zero,
-        hurdle, thresholds, truncated, n_quad, accuracy, penalty, scale if residual is None else None,
+        hurdle, thresholds, truncated, n_quad, accuracy, penalty, scale,
     )  # fmt: skip
     is_plain = options.is_plain and not formula.lstrip().startswith("interval(")
     if residual is not None or (scale is not None and is_plain):
@@ -271,9 +271,9 @@ def _structured(
 
     if not is_gaussian:
         raise ModelError(
-            "residual= and scale= belong to Gaussian models.",
-            f"{'scale' if residual is None else 'residual'}= with another family or its options",
-            "leave residual= out; scale= alone models the dispersion of other families",
+            "residual= belongs to Gaussian models without random scale effects.",
+            "residual= with another family, its options, or a random term in scale=",
+            "leave residual= out; scale= alone goes with all of these",
         )
     return fit_structured(
         formula, data, residual, scale, method=method, weights=weights, engine=engine,

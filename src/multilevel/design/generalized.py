@@ -19,6 +19,7 @@ from multilevel.design.build import (
 from multilevel.design.records import Design, RandomBlock, Response, RowReport
 from multilevel.design.response import ResponseRequest, read_response
 from multilevel.design.rows import check_rows, read_weights
+from multilevel.design.scale_effects import correlated
 from multilevel.design.variables import Positions, Source, complete_rows
 from multilevel.errors import DesignError
 from multilevel.model.covariance.structures import FactorMap, Structure, factor_map
@@ -108,6 +109,8 @@ class GeneralizedRequest:
     formulas : ``{argument: Model}`` of parts that have their own formula (``"dispersion"``,
         ``"zero"``...).
     rank_deficient, allow : see ``build_design``.
+    is_correlated : whether random effects of different formulas on one factor are correlated
+        (location-scale models).
     """
 
     family_of: Callable[[tuple[str, ...]], Family]
@@ -118,6 +121,7 @@ class GeneralizedRequest:
     formulas: Mapping[str, Model] | None = None
     rank_deficient: RankDeficient = "drop"
     allow: Sequence[str] = ()
+    is_correlated: bool = False
 
 
 def build_generalized(model: Model, data: Any, request: GeneralizedRequest) -> GeneralizedDesign:
@@ -156,7 +160,9 @@ def build_generalized(model: Model, data: Any, request: GeneralizedRequest) -> G
         for d, spec in enumerate(family.parts)
     )
     _check_thresholds(parts)
-    blocks, block_parts = _blocks(family, mean, others)
+    blocks, block_parts = _blocks(
+        family, mean, others, correlated if request.is_correlated else _joined
+    )
     return GeneralizedDesign(
         family, response, mean, parts, blocks, block_parts,
         taken.get("frequency_weights"), precision,
@@ -280,7 +286,10 @@ def _check_thresholds(parts: Sequence[PartDesign]) -> None:
 
 
 def _blocks(
-    family: Family, mean: Design, others: Mapping[str, Design]
+    family: Family,
+    mean: Design,
+    others: Mapping[str, Design],
+    join: Callable[[RandomBlock, RandomBlock], RandomBlock],
 ) -> tuple[tuple[RandomBlock, ...], tuple[tuple[int, ...], ...]]:
     """All random effects by grouping factor; blocks of the same factor are joined."""
     found: dict[frozenset[str], tuple[RandomBlock, tuple[int, ...]]] = {}
@@ -295,7 +304,7 @@ def _blocks(
             key = frozenset(block.group.split(":"))
             if key in found:
                 old, at = found[key]
-                found[key] = _joined(old, wide), (*at, *belongs)
+                found[key] = join(old, wide), (*at, *belongs)
             else:
                 found[key] = wide, belongs
     order = sorted(found.values(), key=lambda pair: -pair[0].n_levels)

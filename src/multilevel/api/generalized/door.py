@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.api.generalized.location_scale import LocationScaleFit
 from multilevel.api.generalized.options import OutcomeOptions
 from multilevel.api.generalized.result import GeneralizedMultilevelFit
 from multilevel.design.build import RankDeficient
@@ -18,6 +19,7 @@ from multilevel.design.response import ResponseRequest
 from multilevel.errors import ModelError
 from multilevel.estimate.generalized.accuracy import check_accuracy, fit_generalized
 from multilevel.estimate.generalized.prepare import prepare_generalized
+from multilevel.likelihood.generalized.problem import GeneralizedProblem
 from multilevel.model.families.categories import Thresholds
 from multilevel.model.families.request import FamilyRequest, request_family
 from multilevel.model.formula.parse import parse_formula
@@ -26,6 +28,8 @@ from multilevel.report.facts import labels_of
 from multilevel.tables.table import as_table
 
 Array = NDArray[np.float64]
+Points = int | tuple[int, ...] | None
+SCALE_POINTS = 11  # per dimension: log variances are more skewed than effects on the mean
 
 
 def fit_outcome(
@@ -48,12 +52,13 @@ def fit_outcome(
             "zero= and hurdle= together",
             "write zero= for zero inflation or hurdle= for a hurdle",
         )
-    kind = "inflated" if options.zero is not None else "hurdle" if options.hurdle else ""
+    zeros = "inflated" if options.zero is not None else "hurdle" if options.hurdle else ""
     free: Thresholds | None = "free" if options.thresholds is not None else None
     family = request_family(
-        options.family, options.link, truncated=options.truncated, zero=kind, thresholds=free,
+        options.family, options.link, truncated=options.truncated, zero=zeros, thresholds=free,
         interval=formula.lstrip().startswith("interval("),
     )  # fmt: skip
+    _check_scale(options, family)
     model = _model(formula, options, family)
     formulas = _formulas(model, options)
     clock.append(time.perf_counter())
@@ -67,13 +72,14 @@ def fit_outcome(
         formulas=formulas,
         rank_deficient=rank_deficient,
         allow=allow,
+        is_correlated=options.scale is not None,
     )
     design = build_generalized(model, table, request)
     clock.append(time.perf_counter())
     prepared = prepare_generalized(design)
     solved = fit_generalized(
         prepared,
-        n_quad=options.n_quad,
+        n_quad=_points(options, prepared.problem),
         accuracy=accuracy,
         penalty=options.penalty,
         progress=progress,
@@ -82,9 +88,35 @@ def fit_outcome(
     stages = ("formula", "design", "estimation")
     seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(stages)}
     solved = replace(solved, seconds=seconds)
-    return GeneralizedMultilevelFit(
-        prepared, solved, labels=labels_of(table), shows_advice=advice, allow=tuple(allow)
-    )
+    kind = GeneralizedMultilevelFit if options.scale is None else LocationScaleFit
+    return kind(prepared, solved, labels=labels_of(table), shows_advice=advice, allow=tuple(allow))
+
+
+def _check_scale(options: OutcomeOptions, family: FamilyRequest) -> None:
+    """Refuse ``scale=`` where nothing is modelled by it, or twice."""
+    if options.scale is None:
+        return
+    if options.dispersion is not None:
+        raise ModelError(
+            "scale= and dispersion= say the same.",
+            "both of them",
+            "write scale= (random effects correlated with those of the means) or dispersion=",
+        )
+    if not any(spec.argument == "dispersion" for spec in family.base.parts):
+        raise ModelError(
+            "scale= needs a family with a residual variance or a dispersion.",
+            f"family={options.family!r}",
+            "leave scale= out, or choose a family such as gaussian, gamma, beta or "
+            "negative_binomial",
+        )
+
+
+def _points(options: OutcomeOptions, problem: GeneralizedProblem) -> Points:
+    """The caller's points; 11 for a location and a scale effect where nothing was said."""
+    if options.n_quad is not None or options.scale is None or len(problem.blocks) != 1:
+        return options.n_quad
+    has_scale = len(problem.random_parts) > 1
+    return SCALE_POINTS if has_scale and problem.blocks[0].columns.shape[1] == 2 else None
 
 
 def _model(formula: str, options: OutcomeOptions, family: FamilyRequest) -> Model:
@@ -105,7 +137,7 @@ def _model(formula: str, options: OutcomeOptions, family: FamilyRequest) -> Mode
 def _formulas(model: Model, options: OutcomeOptions) -> Mapping[str, Model]:
     """The models of parts that have their own right-hand side."""
     asked = {
-        "dispersion": options.dispersion,
+        "dispersion": options.dispersion if options.scale is None else options.scale,
         "zero": options.zero if options.zero is not None else options.hurdle,
         "thresholds": options.thresholds,
     }

@@ -21,6 +21,8 @@ class OutcomeOptions:
     dispersion, zero, hurdle, thresholds : right-hand sides of parts with their own formula.
     truncated : whether counts of zero cannot occur.
     n_quad, accuracy, penalty : about estimation.
+    scale : right-hand side of the model for the variance, its random effects correlated with those
+        of the means.
     """
 
     family: str = "gaussian"
@@ -38,10 +40,13 @@ class OutcomeOptions:
     n_quad: int | tuple[int, ...] | None = None
     accuracy: str = "report"
     penalty: str | Sequence[str] | None = None
+    scale: str | None = None
 
     @property
     def is_plain(self) -> bool:
-        """Whether the Gaussian engine can answer: nothing but the family was said."""
-        default = OutcomeOptions(self.family, self.link)
+        """Whether the Gaussian engines can answer: nothing but the family was said, and no random
+        effects in the model for the variance."""
+        fixed_scale = None if self.scale is not None and "|" in self.scale else self.scale
+        default = OutcomeOptions(self.family, self.link, scale=fixed_scale)
         known = str(self.family).lower() in ("gaussian", "normal")
         return known and self.link in (None, "identity") and self == default

@@ -25,6 +25,7 @@ from multilevel.likelihood.generalized.choose import make_objective
 from multilevel.likelihood.generalized.objective import ErrorEstimate
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
 from multilevel.likelihood.generalized.tree_rows import is_chain
+from multilevel.likelihood.location_scale.objective import reduces
 
 Array = NDArray[np.float64]
 Accuracy = Literal["report", "auto", "none"]
@@ -32,6 +33,7 @@ ACCURACIES: tuple[str, ...] = get_args(Accuracy)
 
 LADDER = {1: (7, 15, 25, 51, 101), 2: (5, 9, 15, 25), 3: (3, 5, 9)}
 DEFAULT = {1: 7, 2: 5}
+SCALE_POINTS = 11  # where only the scale effect of a Gaussian model is left to the quadrature
 CRITERION_CHANGE = 0.01  # in -2 log-likelihood: invisible in any test
 VARIANCE_CHANGE = 1e-3  # of the largest variance, as a share of itself
 NOTABLE = 0.5  # error in -2 log-likelihood from which the sentence warns
@@ -52,6 +54,8 @@ def check_accuracy(accuracy: str) -> Accuracy:
 def dimensions(problem: GeneralizedProblem) -> int:
     """Most random effects per unit of a factor, where quadrature exists (one grouping factor, or
     two that are nested); 0 elsewhere."""
+    if reduces(problem):
+        return 1
     if len(problem.blocks) == 1 or (len(problem.blocks) == 2 and is_chain(problem)):
         return max(int(block.columns.shape[1]) for block in problem.blocks)
     return 0
@@ -59,6 +63,8 @@ def dimensions(problem: GeneralizedProblem) -> int:
 
 def default_points(problem: GeneralizedProblem) -> int:
     """Points per dimension where the caller named none."""
+    if reduces(problem):
+        return SCALE_POINTS
     if len(problem.blocks) == 2 and dimensions(problem) > 1:
         return 1
     return DEFAULT.get(dimensions(problem), 1)
@@ -98,8 +104,9 @@ def fit_generalized(
         )  # fmt: skip
         return replace(fit, approximation=done)
     points = default_points(problem) if n_quad is None else n_quad
-    fit = solve_generalized(prepared, points=1, penalty=penalty, progress=progress)
-    if points != 1:
+    begin = points if reduces(problem) else 1
+    fit = solve_generalized(prepared, points=begin, penalty=penalty, progress=progress)
+    if points != begin:
         fit = _again(prepared, fit, points, penalty, progress)
     if accuracy == "auto" and dimensions(problem):
         return _climb(prepared, fit, points, penalty, progress)
@@ -156,6 +163,8 @@ def _how(fit: GeneralizedFit) -> str:
     how = fit.approximation
     if how.method == "Laplace":
         return "Laplace approximation"
+    if "scale effect alone" in fit.plan:
+        return f"Adaptive quadrature over the scale effect with {how.points[0]} points"
     if len(set(how.points)) == 1:
         return f"Adaptive quadrature with {how.points[0]} points per random effect"
     return f"Adaptive quadrature with {' x '.join(map(str, how.points))} points"

@@ -11,6 +11,7 @@ from multilevel.likelihood.generalized.quadrature import NestedQuadrature
 from multilevel.likelihood.generalized.single_level import SingleLevel
 from multilevel.likelihood.generalized.tree import TreeQuadrature
 from multilevel.likelihood.generalized.tree_rows import is_chain
+from multilevel.likelihood.location_scale.objective import LocationScale, reduces
 
 
 def make_objective(
@@ -31,6 +32,8 @@ def make_objective(
     wanted = _points(problem, points)
     if not problem.blocks:
         return SingleLevel(problem)
+    if reduces(problem):
+        return LocationScale(problem, wanted[0])
     if len(problem.blocks) == 1:
         if wanted == (1,):
             return NestedLaplace(problem)

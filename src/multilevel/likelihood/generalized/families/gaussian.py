@@ -49,6 +49,15 @@ class Gaussian(JetRows):
             self._z = np.log(self.y)
             self._constant = -self._z
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether ``y`` itself is normal around its linear predictor."""
+        return self.link == "identity" and not self.is_log
+
+    def log_variance(self, eta: Array) -> Array:
+        """Log residual variances (n,) at the predictor of part 1, precision weights taken off."""
+        return eta if self._log_precision is None else eta - self._log_precision
+
     def _jets(self, eta: Array, rows: slice, level: int, out: Array) -> None:
         if self.link == "identity":
             kernels.gaussian(eta, self._z[rows], self._constant[rows], level, out)

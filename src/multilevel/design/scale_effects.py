@@ -1,0 +1,46 @@
+"""Random effects of the model for the variance, joined to those of the model for the means."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from multilevel.design.records import RandomBlock
+from multilevel.errors import DesignError
+from multilevel.model.covariance.structures import FactorMap, factor_map
+
+
+def correlated(location: RandomBlock, scale: RandomBlock) -> RandomBlock:
+    """Location and scale effects of one factor side by side, location first.
+
+    One unstructured covariance over all of them; a scale term written with ``||`` (diagonal) stays
+    uncorrelated with the location effects.
+
+    Raises
+    ------
+    DesignError : effects that should be correlated, but whose own structure leaves no room for it.
+    """
+    mine, theirs = _structures(location.structure), _structures(scale.structure)
+    widths = tuple((b - a, s) for block in (location, scale) for a, b, s in block.structure.terms)
+    if theirs != ["diagonal"] * len(theirs):
+        if mine != ["unstructured"] or theirs != ["unstructured"]:
+            raise DesignError(
+                "Correlated location and scale effects of one factor are one random term in the "
+                "formula and one in scale=, both with a single bar.",
+                f"{' and '.join(mine)} location effects with {' and '.join(theirs)} scale effects "
+                f"of {location.group}",
+                f"write (1 || {location.group}) in scale= to leave them uncorrelated, or one term "
+                f"such as (1 + x | {location.group}) in the formula",
+            )
+        widths = ((len(location.names) + len(scale.names), "unstructured"),)
+    return RandomBlock(
+        location.group,
+        location.codes,
+        location.levels,
+        np.asfortranarray(np.hstack([location.columns, scale.columns])),
+        (*location.names, *scale.names),
+        factor_map(widths),
+    )
+
+
+def _structures(structure: FactorMap) -> list[str]:
+    return [name for _, _, name in structure.terms]
