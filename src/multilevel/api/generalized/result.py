@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from multilevel.api.frames import square_frame
 from multilevel.api.generalized.covariances import GeneralizedCovarianceMethods
 from multilevel.api.generalized.interpretation import InterpretationMethods
+from multilevel.api.generalized.intervals import GeneralizedIntervalMethods
 from multilevel.api.generalized.rows import GeneralizedRowMethods
 from multilevel.api.generalized.words import WordsMethods
 from multilevel.errors import InferenceError
@@ -27,6 +28,7 @@ Array = NDArray[np.float64]
 
 class GeneralizedMultilevelFit(
     GeneralizedCovarianceMethods,
+    GeneralizedIntervalMethods,
     GeneralizedRowMethods,
     InterpretationMethods,
     WordsMethods,
