@@ -31,6 +31,9 @@ _HOME = {
     "to_long": "multilevel.tables.reshape",
     "to_wide": "multilevel.tables.reshape",
     "load_hsb": "multilevel.tables.shipped",
+    "load_verbagg": "multilevel.tables.shipped",
+    "irt": "multilevel.api.irt",
+    "ItemResponseFit": "multilevel.api.irt_result",
     "table": "multilevel.api.table",
     "errors": "multilevel.errors",
 }
@@ -59,6 +62,8 @@ if TYPE_CHECKING:
     from multilevel.api.compare import compare as compare
     from multilevel.api.describe import describe as describe
     from multilevel.api.fit import fit as fit
+    from multilevel.api.irt import irt as irt
+    from multilevel.api.irt_result import ItemResponseFit as ItemResponseFit
     from multilevel.api.marginal_effects import for_marginaleffects as for_marginaleffects
     from multilevel.api.mediate import MediationResult as MediationResult
     from multilevel.api.mediate import mediate as mediate
@@ -70,4 +75,5 @@ if TYPE_CHECKING:
     from multilevel.tables.reshape import to_long as to_long
     from multilevel.tables.reshape import to_wide as to_wide
     from multilevel.tables.shipped import load_hsb as load_hsb
+    from multilevel.tables.shipped import load_verbagg as load_verbagg
     from multilevel.tables.table import Table as Table

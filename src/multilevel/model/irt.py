@@ -156,7 +156,7 @@ def item_formula(words: ItemWords) -> ItemFormula:
             )
     if words.model == "pcm":
         options["thresholds"] = f"~ 0 + {words.item}"
-    terms = [*_item_terms(words, family), *_person_terms(words, family)]
+    terms = [*_item_terms(words, family), *_person_terms(words)]
     slopes = " + ".join(["1", *words.slopes])
     if with_persons:
         terms += [f"(1 | {group})" for group in words.person_groups]
@@ -177,7 +177,7 @@ def _item_terms(words: ItemWords, family: str) -> list[str]:
     return ["0"] if words.model == "pcm" else ["1"]
 
 
-def _person_terms(words: ItemWords, family: str) -> list[str]:
+def _person_terms(words: ItemWords) -> list[str]:
     terms = split_terms(words.persons)
     if not words.dif:
         return terms

@@ -12,17 +12,24 @@ import pandas as pd
 import pytest
 
 from multilevel.errors import TableError
-from multilevel.tables.shipped import load_hsb, shipped_path
+from multilevel.tables.shipped import load_hsb, load_verbagg, shipped_path
 
 SOURCE = Path(__file__).parents[2] / "data" / "Hsb82.csv.gz"
 
 
-def test_the_file_is_the_one_described():
-    path = shipped_path("hsb")
-    described = (path.parent / "README.md").read_text()
+def test_the_files_are_the_ones_described():
+    paths = [shipped_path(name) for name in ("hsb", "verbagg")]
+    described = (paths[0].parent / "README.md").read_text()
     assert re.findall(r"\b[0-9a-f]{64}\b", described) == [
-        hashlib.sha256(path.read_bytes()).hexdigest()
+        hashlib.sha256(path.read_bytes()).hexdigest() for path in paths
     ]
+
+
+def test_verbagg_is_the_data_frame_of_lme4():
+    assert shipped_path("verbagg").read_bytes() == SOURCE.with_name("VerbAgg.csv.gz").read_bytes()
+    table = load_verbagg()
+    assert table.n_rows == 7584
+    assert (len(table.codes("id")[1]), len(table.codes("item")[1])) == (316, 24)
 
 
 def test_hsb_is_hsb82():
