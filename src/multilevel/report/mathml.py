@@ -76,7 +76,9 @@ def _symbol_mathml(symbol: Symbol) -> str:
     whole = f"<msub>{body}{below}</msub>" if below else body
     if not (symbol.before or symbol.after):
         return whole
-    around = [f"<mtext>{escape(t)}</mtext>" if t else "" for t in (symbol.before, symbol.after)]
+    # MathML drops blanks at the ends of text unless they are no-break ones
+    texts = [t.replace(" ", "\u00a0") for t in (symbol.before, symbol.after)]
+    around = [f"<mtext>{escape(t)}</mtext>" if t else "" for t in texts]
     return f"<mrow>{around[0]}{whole}{around[1]}</mrow>"
 
 

@@ -8,7 +8,6 @@ from multilevel.design.generalized import GeneralizedDesign
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.infer.generalized.natural import natural_parameters, part_tests
 from multilevel.interpret.variance import effect_components
-from multilevel.report.generalized.facts import random_blocks
 from multilevel.report.generalized.words import natural_heading, part_heading
 from multilevel.report.model_column import Cell, labelled_variances
 
@@ -39,7 +38,7 @@ class GeneralizedColumn:
         for d, part in enumerate(self.design.parts):
             shared = part.spec.argument == "formula"
             if d == 0 or shared:
-                prefix = f"{part.spec.name.removeprefix('category ')}: " if shared else ""
+                prefix = f"{part.spec.name}: " if shared else ""
                 out |= self._cells(d, prefix)
         return out
 
@@ -78,7 +77,7 @@ class GeneralizedColumn:
     @property
     def variances(self) -> dict[str, float]:
         """Variances and covariances of random effects by label."""
-        blocks = random_blocks(self.design)
+        blocks = self.design.blocks
         return labelled_variances(effect_components(blocks, self.fit.random_covariance))
 
     @property

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from multilevel.design.generalized import GeneralizedDesign
-from multilevel.design.records import Design, RandomBlock
+from multilevel.design.records import Design
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.infer.generalized.natural import core_name, is_constant, natural_parameters
 from multilevel.interpret.variance import (
@@ -203,18 +203,3 @@ def parameter_words(design: GeneralizedDesign, fit: GeneralizedFit) -> str:
 
 def _short_part(name: str) -> str:
     return {"zero": "model for zeros", "df": "residual df"}.get(name, name)
-
-
-def random_blocks(design: GeneralizedDesign) -> tuple[RandomBlock, ...]:
-    """The blocks as they are printed: names of parts in words."""
-    out = []
-    for block, belongs in zip(design.blocks, design.block_parts, strict=True):
-        names = list(block.names)
-        for a, d in enumerate(belongs):
-            spec = design.parts[d].spec
-            if spec.argument == "formula":
-                names[a] = names[a].removeprefix("category ")
-            elif spec.name == "zero":
-                names[a] = names[a].replace("zero: ", "zeros: ", 1)
-        out.append(replace(block, names=tuple(names)))
-    return tuple(out)

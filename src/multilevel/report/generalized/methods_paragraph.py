@@ -16,7 +16,6 @@ from multilevel.report.generalized.facts import (
     latent_residual,
     latent_shares,
     outcome_sentence,
-    random_blocks,
     whole_design,
 )
 from multilevel.report.generalized.ratios import exponential
@@ -45,7 +44,7 @@ def methods_paragraph(
     whole = whole_design(design)
     sentences = [
         _model_sentence(design, version),
-        f"{outcome_sentence(design).replace('modelled:', 'The model was for', 1)}.",
+        f"{outcome_sentence(design).replace('modelled:', 'The outcome modelled was', 1)}.",
         _integral_sentence(fit),
         rows_sentence(whole),
         means_sentence(whole),
@@ -107,7 +106,7 @@ def _parts_sentence(design: GeneralizedDesign) -> str:
 def _random_sentence(design: GeneralizedDesign) -> str:
     """Random effects by grouping factor and by the part that they belong to."""
     found: list[str] = []
-    for block, belongs in zip(random_blocks(design), design.block_parts, strict=True):
+    for block, belongs in zip(design.blocks, design.block_parts, strict=True):
         for d in dict.fromkeys(belongs):
             names = [n for n, at in zip(block.names, belongs, strict=True) if at == d]
             plain = [name.split(": ", 1)[-1] for name in names]
@@ -179,7 +178,7 @@ def _natural_sentence(fit: GeneralizedFit, design: GeneralizedDesign) -> str:
 def _variances_sentence(fit: GeneralizedFit, design: GeneralizedDesign) -> str:
     parts = [
         f"{c.group} {c.term} {short(c.variance)}"
-        for c in effect_components(random_blocks(design), fit.random_covariance)
+        for c in effect_components(design.blocks, fit.random_covariance)
         if not c.term2
     ]
     if not parts:

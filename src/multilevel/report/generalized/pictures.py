@@ -8,7 +8,6 @@ from multilevel.design.generalized import GeneralizedDesign
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.likelihood.generalized.objective import GeneralizedObjective
 from multilevel.report.document import Picture
-from multilevel.report.generalized.facts import random_blocks
 from multilevel.report.packages import require
 
 
@@ -31,7 +30,7 @@ def effect_pictures(
     from multilevel.report.plots.effects import effects_picture
 
     out = []
-    pieces = zip(random_blocks(design), fit.modes, fit.relative_factors, strict=True)
+    pieces = zip(design.blocks, fit.modes, fit.relative_factors, strict=True)
     for t, (block, u, L) in enumerate(pieces):
         C = L @ objective.mode_covariance(t) @ L.T
         variances = np.maximum(np.einsum("jaa->ja", C), 0.0)

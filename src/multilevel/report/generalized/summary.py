@@ -25,7 +25,6 @@ from multilevel.report.generalized.facts import (
     latent_shares,
     outcome_sentences,
     parameter_words,
-    random_blocks,
     weight_sentences,
     whole_design,
 )
@@ -233,7 +232,7 @@ def _variance(fit: GeneralizedFit, design: GeneralizedDesign) -> list[Section]:
     if not design.blocks:
         text = "No random effects: a single-level model."
         return [Section("Model for the variance", sentences=(text,))]
-    blocks = random_blocks(design)
+    blocks = design.blocks
     parts = effect_components(blocks, fit.random_covariance)
     links = dict.fromkeys(
         design.parts[d].spec.link for belongs in design.block_parts for d in belongs

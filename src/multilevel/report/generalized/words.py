@@ -101,7 +101,7 @@ def mean_words(family: Family) -> str:
     """What the inverse link of the first part is, zeros of their own kind left out."""
     meaning = family.parts[0].meaning
     if family.option("zero") == "inflated":
-        return f"{meaning}, structural zeros left out"
+        return f"{meaning} apart from structural zeros"
     if family.option("zero") == "hurdle" and core_name(family) in _COUNTS:
         return f"{meaning} before zeros are cut off"
     if family.option("zero") == "hurdle":
