@@ -11,7 +11,6 @@ from multilevel.cli.main import main
 from multilevel.cli.outcome import outcome_options
 from tests.unit.report.generalized_fits import data
 
-
 EVERYTHING = (
     "--family nbinom2 --link log --trials n --exposure e --frequency-weights w --dispersion ~x"
     " --zero ~z --hurdle ~h --thresholds ~t --truncated --n-quad 9,5 --accuracy auto"
