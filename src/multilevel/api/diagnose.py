@@ -40,9 +40,8 @@ class DiagnosticMethods(FitHolder):
         Parameters
         ----------
         type : ``"CR0"`` (HLM's), ``"CR1"`` (times J / (J - 1), Stata's), ``"CR1S"``, ``"CR2"``
-            (unbiased if the model is right) or ``"CR3"`` (near the jackknife). With several
-            clusterings (crossed factors) ``"CR0"`` and ``"CR1"``. None: ``"CR2"``, or ``"CR1"``
-            where there are several.
+            (unbiased if the model is right) or ``"CR3"`` (near the jackknife). Several clusterings
+            (crossed factors) have all but ``"CR1S"``. None: ``"CR2"``.
         cluster : None for the top level, or all crossed top factors; a grouping factor of the
             model; a list of them; or one id per analysed row.
 

@@ -9,9 +9,10 @@ r"""Covariances of fixed effects that hold when the model for the variance is wr
 * CR2: unbiased if the model is right; the default. CR3: close to the jackknife.
 
 Several clusterings (crossed factors): the sum over the clusterings, minus those of pairs, plus
-those of triples, ... (Cameron, Gelbach & Miller 2011, JBES 29:238, eq. 2.11), with CR0, or CR1
-whose factor ``J / (J - 1)`` is each term's own. Rows contribute ``(V^-1X)_i (y - X beta)_i``. A
-result with negative eigenvalues has them set to zero (their section 2.3).
+those of triples, ... (Cameron, Gelbach & Miller 2011, JBES 29:238, eq. 2.11), each term with its
+own adjustment or factor. Rows contribute ``(V^-1X)_i (y - X beta)_i``. With CR2 the result is
+unbiased if the model is right and the clusterings hold all its random effects. Negative eigenvalues
+are set to zero (their section 2.3).
 
 Sources: Liang & Zeger 1986 (Biometrika 73:13); Bell & McCaffrey 2002; Pustejovsky & Tipton 2018.
 """
@@ -30,6 +31,7 @@ from multilevel.infer.distributions import t_quantile, t_tail
 from multilevel.infer.robust_adjust import adjusted_scores, plain_scores, satterthwaite_df
 from multilevel.infer.robust_clusters import Clustering, intersection, resolve_clusters
 from multilevel.infer.robust_rows import WorkingRows, sums_by_level, working_rows
+from multilevel.infer.robust_several import SignedClustering, signed_df
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 RobustType = Literal["CR0", "CR1", "CR1S", "CR2", "CR3"]
 ROBUST_TYPES: tuple[str, ...] = get_args(RobustType)
-SEVERAL_WAYS = ("CR0", "CR1")
+SEVERAL_WAYS = ("CR0", "CR1", "CR2", "CR3")
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,7 @@ def robust_covariance(
     ----------
     prepared : the problem.
     objective : factorised at the estimates.
-    type : see the module; several clusterings have ``"CR0"`` and ``"CR1"``. None: ``"CR2"``, or
-        ``"CR1"`` for several clusterings.
+    type : see the module; several clusterings have no ``"CR1S"``. None: ``"CR2"``.
     cluster : see ``resolve_clusters``.
 
     Raises
@@ -122,9 +123,9 @@ def robust_covariance(
         raise InferenceError(
             f"With several clusterings the type must be one of {', '.join(SEVERAL_WAYS)}.",
             f"type={type!r} for {names}",
-            'write type="CR1"',
+            'write type="CR2"',
         )
-    return _several_ways(rows, clusters, type or "CR1")
+    return _several_ways(prepared, rows, clusters, type or "CR2")
 
 
 def _one_way(
@@ -155,34 +156,65 @@ def _one_way(
     )
 
 
-def _several_ways(rows: WorkingRows, clusters: Sequence[Clustering], kind: str) -> RobustCovariance:
+def _several_ways(
+    prepared: Prepared, rows: WorkingRows, clusters: Sequence[Clustering], kind: str
+) -> RobustCovariance:
     p = rows.X.shape[1]
     meat = np.zeros((p, p))
+    terms, n_exact = [], 0
     for size in range(1, len(clusters) + 1):
         for subset in combinations(clusters, size):
             part = intersection(subset)
             J = part.n_clusters
-            s = sums_by_level(rows.scores, part.codes, J)
+            if kind in ("CR2", "CR3"):
+                scores = adjusted_scores(prepared.design, rows, part, kind)
+                adjusted = scores.rows if scores.rows is not None else rows.XV
+                s, n_exact = scores.s, n_exact + scores.n_exact
+            else:
+                adjusted = rows.XV / np.sqrt(rows.weights)[:, None]
+                s = sums_by_level(rows.scores, part.codes, J)
             factor = J / (J - 1) if kind == "CR1" else 1.0
-            meat += (-1.0) ** (size + 1) * factor * (s.T @ s)
+            sign = (-1.0) ** (size + 1) * factor
+            meat += sign * (s.T @ s)
+            terms.append(SignedClustering(sign, part.codes, J, adjusted))
     scaled = rows.M @ meat @ rows.M
     values, vectors = np.linalg.eigh((scaled + scaled.T) / 2.0)
     n_negative = int(np.sum(values < -1e-12 * np.abs(values).max(initial=0.0)))
     vcov = rows.back @ (vectors * np.maximum(values, 0.0)) @ vectors.T @ rows.back.T
-    fewest = min(clusters, key=lambda c: c.n_clusters)
+    df, method, words = _several_df(prepared, rows, clusters, terms)
     shown = " and ".join(f"{c.n_clusters} levels of {c.name}" for c in clusters)
-    sentence = (
-        f"Robust ({kind}) covariance clustered by {shown}. Degrees of freedom: levels of "
-        f"{fewest.name} minus 1."
-    )
+    sentence = f"Robust ({kind}) covariance clustered by {shown}. {words}"
+    if n_exact:
+        sentence += f" In {n_exact} clusters or cells the rows alone decide a fixed effect."
     if n_negative:
         sentence += (
             f" {n_negative} negative eigenvalue{'s' if n_negative > 1 else ''} set to zero: there "
             "are few clusters for this method."
         )
-    df = np.full(p, float(fewest.n_clusters - 1))
     counts = {c.name: c.n_clusters for c in clusters}
-    return RobustCovariance(kind, counts, (vcov + vcov.T) / 2.0, df, "clusters - 1", sentence)
+    return RobustCovariance(kind, counts, (vcov + vcov.T) / 2.0, df, method, sentence)
+
+
+def _several_df(
+    prepared: Prepared,
+    rows: WorkingRows,
+    clusters: Sequence[Clustering],
+    terms: list[SignedClustering],
+) -> tuple[Array, str, str]:
+    """Degrees of freedom, their name and a sentence on them."""
+    fewest = min(clusters, key=lambda c: c.n_clusters)
+    fallback = float(fewest.n_clusters - 1)
+    df = signed_df(prepared.design, rows, terms, rows.back)
+    if df is None:
+        words = f"Degrees of freedom: levels of {fewest.name} minus 1."
+        return np.full(rows.X.shape[1], fallback), "clusters - 1", words
+    missing = ~np.isfinite(df)
+    words = "Satterthwaite degrees of freedom."
+    if missing.any():
+        words = (
+            f"Satterthwaite degrees of freedom, levels of {fewest.name} minus 1 where none exist."
+        )
+    return np.where(missing, fallback, df), "satterthwaite", words
 
 
 def robust_coefficients(

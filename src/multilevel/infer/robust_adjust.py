@@ -1,4 +1,4 @@
-r"""Small-sample adjustments of one-way cluster-robust covariances, and their degrees of freedom.
+r"""Small-sample adjustments of cluster-robust covariances, and their degrees of freedom.
 
 With ``S_j = V_j - X_j M X_j'`` (the covariance of the residuals of cluster j over sigma2) the
 contribution of cluster j is ``M X_j'V_j^-1 A_j e_j``:
@@ -15,6 +15,12 @@ orthonormal basis Q of that span both are small matrices ``Q'V_jQ`` and ``Q'S_jQ
 Precision weights: rows are multiplied by the root of their weight first, so the adjustment is that
 of the rescaled rows (any choice of D_j is unbiased under the model; equal weights agree with
 clubSandwich).
+
+Random effects may link clusters (crossed factors): then ``V_j`` is a diagonal block of V and the
+contribution is ``M (V^-1X)_j'A_j e_j`` with the rows of the whole ``V^-1X``; the condition
+``A_j S_j A_j' = V_j`` is the same. Summed over several clusterings with alternating signs, the
+blocks cover every pair of rows that share a group once, so that with CR2 the expectation is ``M``
+again if the model is right (own derivation from Cameron, Gelbach & Miller 2011).
 
 Degrees of freedom for ``c'beta`` are Satterthwaite's, ``(sum_j P_jj)^2 / sum_ij P_ij^2``, with
 ``P_ij = a_i' Cov(e_i, e_j) a_j``, ``a_j = A_j'V_j^-1 X_j M c`` (Pustejovsky & Tipton, eq. 13).
@@ -51,12 +57,14 @@ class ClusterScores:
     K : (J, p, p) ``X_j'A_j'V_j^-1 X_j``.
     L : (J, p, p) ``X_j'V_j^-1 A_j V_j A_j'V_j^-1 X_j``.
     n_exact : clusters with a direction that the fixed effects fit exactly (CR2 leaves it out).
+    rows : (n, p) adjusted rows ``A_j'(V^-1X)_j`` (of rows times the roots of their weights).
     """
 
     s: Array
     K: Array
     L: Array
     n_exact: int = 0
+    rows: Array | None = None
 
 
 def plain_scores(rows: WorkingRows, cluster: Clustering) -> ClusterScores:
@@ -79,7 +87,11 @@ def adjusted_scores(
     p, J = rows.X.shape[1], cluster.n_clusters
     root = np.sqrt(rows.weights)[:, None]
     X, e = rows.X * root, rows.marginal[:, None] * root
+    XV = rows.XV / root
     Z = [z * root for z in rows.Z]
+    adjusted = np.empty_like(X)
+    if len(X) == J:
+        return _single_rows(X, XV, e[:, 0], Z, rows, kind)
     order = np.argsort(cluster.codes, kind="stable")
     ends = np.cumsum(np.bincount(cluster.codes, minlength=J))
     s, K, L = np.empty((J, p)), np.empty((J, p, p)), np.empty((J, p, p))
@@ -90,7 +102,7 @@ def adjusted_scores(
             _spread(z[own], block.codes[own], psi)
             for z, block, psi in zip(Z, design.blocks, rows.psis, strict=True)
         ]
-        V, R_x, r_e = _reduced(X[own], e[own], blocks)
+        V, R_x, Q = _reduced(X[own], blocks)
         A, exact = _adjustment(V, R_x, rows.M, kind)
         if exact and kind == "CR3":
             raise InferenceError(
@@ -99,10 +111,30 @@ def adjusted_scores(
                 'use type="CR2"',
             )
         n_exact += exact
-        VX = np.linalg.solve(V, R_x)
-        AVX = A.T @ VX
-        s[j], K[j], L[j] = AVX.T @ r_e, R_x.T @ AVX, AVX.T @ V @ AVX
-    return ClusterScores(s, K, L, n_exact)
+        AVX = A.T @ (XV[own] if Q is None else Q.T @ XV[own])
+        adjusted[own] = AVX if Q is None else Q @ AVX
+        s[j], K[j], L[j] = adjusted[own].T @ e[own, 0], R_x.T @ AVX, AVX.T @ V @ AVX
+    return ClusterScores(s, K, L, n_exact, adjusted)
+
+
+def _single_rows(
+    X: Array, XV: Array, e: Array, Z: list[Array], rows: WorkingRows, kind: str
+) -> ClusterScores:
+    """The same for clusters of one row each (cells of crossed factors), all at once.
+
+    A row that the fixed effects fit exactly tells nothing and is left out.
+    """
+    V = np.ones(len(X))
+    for z, psi in zip(Z, rows.psis, strict=True):
+        V += np.einsum("na,ab,nb->n", z, psi, z)
+    S = V - np.einsum("na,ab,nb->n", X, rows.M, X)
+    exact = EXACT_FIT * V >= S
+    ratio = np.divide(V, S, out=np.zeros(len(X)), where=~exact)
+    A = np.sqrt(ratio) if kind == "CR2" else ratio
+    adjusted = XV * A[:, None]
+    outer = X[:, :, None] * adjusted[:, None, :]
+    spread = adjusted[:, :, None] * adjusted[:, None, :] * V[:, None, None]
+    return ClusterScores(adjusted * e[:, None], outer, spread, int(exact.sum()), adjusted)
 
 
 def _spread(z: Array, codes: NDArray[np.int32], psi: Array) -> Array:
@@ -120,15 +152,15 @@ def _spread(z: Array, codes: NDArray[np.int32], psi: Array) -> Array:
     return out
 
 
-def _reduced(X: Array, e: Array, blocks: list[Array]) -> tuple[Array, Array, Array]:
-    """``Q'VQ``, ``Q'X`` and ``Q'e`` on the span of the columns of the cluster."""
+def _reduced(X: Array, blocks: list[Array]) -> tuple[Array, Array, Array | None]:
+    """``Q'VQ``, ``Q'X`` and Q on the span of the columns of the cluster; None for the identity."""
     ZL = np.column_stack(blocks) if blocks else np.zeros((len(X), 0))
     both = np.column_stack([ZL, X])
     if len(X) <= both.shape[1]:
-        return np.eye(len(X)) + ZL @ ZL.T, X, e[:, 0]
+        return np.eye(len(X)) + ZL @ ZL.T, X, None
     Q, R = np.linalg.qr(both)
     k = ZL.shape[1]
-    return np.eye(len(R)) + R[:, :k] @ R[:, :k].T, R[:, k:], Q.T @ e[:, 0]
+    return np.eye(len(R)) + R[:, :k] @ R[:, :k].T, R[:, k:], Q
 
 
 def _adjustment(V: Array, X: Array, M: Array, kind: str) -> tuple[Array, bool]:

@@ -77,30 +77,83 @@ def test_ids_of_a_level_above_the_model(type):
     np.testing.assert_allclose(found.df, df, rtol=1e-8)
 
 
-@pytest.mark.parametrize("type", ["CR0", "CR1"])
-@pytest.mark.parametrize("kind", ["crossed", "crossed_slopes", "crossed3", "mixed"])
-def test_several_ways_against_pairs_of_rows(kind, type):
-    """Cameron, Gelbach & Miller's definition, pair by pair of rows."""
-    prepared, objective = problem(kind, weighted=True)
+def dense_adjustment(V, S, X, M, own, type):
+    """``A`` of one cluster by its definition; directions that X fits exactly are left out."""
+    Vj, Sj = V[np.ix_(own, own)], S[np.ix_(own, own)]
+    if type == "CR2":
+        D = np.linalg.cholesky(Vj).T
+        values, vectors = np.linalg.eigh(D @ Sj @ D.T)
+        half = np.where(values > 1e-9, 1 / np.sqrt(np.maximum(values, 1e-9)), 0.0)
+        return D.T @ (vectors * half) @ vectors.T @ D
+    return Vj @ np.linalg.inv(Sj) if type == "CR3" else np.eye(len(own))
+
+
+def dense_several(prepared, objective, type):
+    """Signed sum over clusterings and cells, n x n throughout: meat, its expectation, df."""
     X, V, M, e = dense(prepared, objective)
-    contribution = np.linalg.solve(V, X) * e[:, None]
+    XV, S = np.linalg.solve(V, X), V - X @ M @ X.T
     tops = top_blocks(prepared.design)
     assert len(tops) > 1
-    meat = np.zeros_like(M)
+    meat, expected = np.zeros_like(M), np.zeros_like(M)
+    signs, columns = [], []
     for size in range(1, len(tops) + 1):
         for subset in combinations(tops, size):
-            same = np.ones((len(e), len(e)), dtype=bool)
-            for block in subset:
-                same &= block.codes[:, None] == block.codes[None, :]
-            J = len({tuple(row) for row in same.tolist()})
-            factor = J / (J - 1) if type == "CR1" else 1.0
-            meat += (-1) ** (size + 1) * factor * contribution.T @ same @ contribution
-    values, vectors = np.linalg.eigh(prepared_scale(prepared, M @ meat @ M))
+            cells = np.unique(np.column_stack([b.codes for b in subset]), axis=0,
+                              return_inverse=True)[1].ravel()  # fmt: skip
+            J = cells.max() + 1
+            sign = (-1) ** (size + 1) * (J / (J - 1) if type == "CR1" else 1.0)
+            for j in range(J):
+                own = np.flatnonzero(cells == j)
+                a = np.zeros_like(X)
+                a[own] = dense_adjustment(V, S, X, M, own, type).T @ XV[own]
+                meat += sign * np.outer(a.T @ e, a.T @ e)
+                expected += sign * a.T @ S @ a
+                signs.append(sign)
+                columns.append(a)
+    at, signs = np.stack(columns), np.array(signs)
+    df = []
+    for contrast in np.eye(len(M)):
+        a = at @ (M @ contrast)
+        P = a @ S @ a.T
+        df.append((signs @ np.diag(P)) ** 2 / (signs @ P**2 @ signs))
+    return M @ meat @ M, M @ expected @ M, M, np.array(df)
+
+
+CROSSED = ["crossed", "crossed_slopes", "crossed3", "mixed"]
+
+
+@pytest.mark.parametrize("type", ["CR0", "CR1", "CR2", "CR3"])
+@pytest.mark.parametrize("kind", CROSSED)
+def test_several_ways_against_the_dense_definition(kind, type):
+    """Cameron, Gelbach & Miller's sum, each cluster and cell adjusted by its own matrix."""
+    prepared, objective = problem(kind, weighted=True)
+    scaled, _, _, df = dense_several(prepared, objective, type)
+    values, vectors = np.linalg.eigh(prepared_scale(prepared, scaled))
     vcov = scale_back(prepared, (vectors * np.maximum(values, 0)) @ vectors.T)
     found = robust_covariance(prepared, objective, type=type)
     np.testing.assert_allclose(found.vcov, vcov, rtol=1e-7, atol=1e-9 * np.abs(vcov).max())
-    assert np.all(found.df == min(b.n_levels for b in tops) - 1)
     assert ("set to zero" in found.sentence) == bool(values.min() < -1e-12)
+    fewest = min(b.n_levels for b in top_blocks(prepared.design)) - 1
+    np.testing.assert_allclose(found.df, np.where(df > 0, df, fewest), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["crossed", "crossed_slopes", "crossed3"])
+def test_several_ways_is_unbiased_with_cr2(kind):
+    """Every pair of rows that share a group counts once: the expectation is the model's own."""
+    prepared, objective = problem(kind)
+    _, expected, M, _ = dense_several(prepared, objective, "CR2")
+    np.testing.assert_allclose(expected, M, rtol=1e-8)
+    _, biased, _, _ = dense_several(prepared, objective, "CR0")
+    assert np.all(np.diag(biased) < np.diag(M))
+
+
+def test_several_ways_at_scale_falls_back_on_counts(monkeypatch):
+    monkeypatch.setattr("multilevel.infer.robust_several.MAX_CLUSTERS", 3)
+    prepared, objective = problem("crossed")
+    found = robust_covariance(prepared, objective)
+    fewest = min(b.n_levels for b in top_blocks(prepared.design)) - 1
+    assert found.df_method == "clusters - 1"
+    assert np.all(found.df == fewest)
 
 
 def prepared_scale(prepared, vcov):
@@ -178,8 +231,8 @@ class TestRefusals:
 
     def test_types_of_several_ways(self):
         prepared, objective = problem("crossed")
-        with pytest.raises(InferenceError, match="CR0, CR1"):
-            robust_covariance(prepared, objective, type="CR2")
+        with pytest.raises(InferenceError, match="CR0, CR1, CR2, CR3"):
+            robust_covariance(prepared, objective, type="CR1S")
 
     def test_unknown_type_name_ids(self):
         prepared, objective = problem("one")
@@ -225,7 +278,7 @@ def test_a_coefficient_that_one_cluster_decides():
 
 
 def test_the_default_type_follows_the_clusters():
-    for kind, expected in (("slope", "CR2"), ("crossed", "CR1")):
+    for kind, expected in (("slope", "CR2"), ("crossed", "CR2")):
         prepared, objective = problem(kind)
         found = robust_covariance(prepared, objective)
         assert found.type == expected
