@@ -21,6 +21,7 @@ from multilevel.design.recipe import LearntCentring, Recipe
 from multilevel.design.records import Design
 from multilevel.design.variables import Values
 from multilevel.errors import DesignError
+from multilevel.model.formula.compile import Compiled
 
 Array = NDArray[np.float64]
 
@@ -120,23 +121,47 @@ class Grid:
         ------
         DesignError : an unknown predictor or category, or a value where a term is not finite.
         """
+        columns, k = self._filled(values, self._recipe.fixed.compiled)
+        X = replay_columns(self._recipe.fixed, columns, k, None)
+        return np.asarray(X[:, list(self._recipe.kept_columns)])
+
+    def random_rows(self, values: Mapping[str, Sequence[Any]]) -> tuple[Array, ...]:
+        """Random-effect columns (k, q) of each block at k points; ``values`` as in ``rows``.
+
+        Raises
+        ------
+        DesignError : see ``rows``; a predictor that is in a random term only.
+        """
+        out = []
+        for block in self._recipe.blocks:
+            pieces = []
+            for term in block.terms:
+                columns, k = self._filled(values, term.compiled)
+                pieces.append(np.asarray(replay_columns(term, columns, k, None)))
+            out.append(np.hstack(pieces))
+        return tuple(out)
+
+    def _filled(
+        self, values: Mapping[str, Sequence[Any]], compiled: Compiled
+    ) -> tuple[dict[str, Values], int]:
+        """Everything that one sum of terms needs, by identifier, and the number of points."""
         chosen = {self.find(name): list(column) for name, column in values.items()}
         k = max((len(column) for column in chosen.values()), default=1)
-        filled = {
-            name: self._values(variable, chosen.get(name, [variable.default] * k))
-            for name, variable in self.variables.items()
-        }
-        columns: dict[str, Values] = {i: filled[name] for i, name in self._columns.items()}
-        for identifier, call in self._calls.items():
+
+        def filled(name: str) -> Values:
+            variable = self.variables[self.find(name)]
+            return self._values(variable, chosen.get(variable.name, [variable.default] * k))
+
+        columns: dict[str, Values] = {i: filled(name) for i, name in compiled.columns}
+        for identifier, call in compiled.centring:
             if call.factors:
-                columns[identifier] = filled[call.text]
+                columns[identifier] = filled(call.text)
                 continue
-            inside = {i: filled[name] for i, name in call.columns}
+            inside = {i: filled(name) for i, name in call.columns}
             learnt = self._learnt[call.text]
             x = evaluate_expression(call.expression, inside, k, {call.expression: call.shown})
             columns[identifier] = (x - learnt.location) / learnt.spread
-        X = replay_columns(self._recipe.fixed, columns, k, None)
-        return np.asarray(X[:, list(self._recipe.kept_columns)])
+        return columns, k
 
     def _used(self, expr: str) -> list[str]:
         """Predictors in one factor of a term."""

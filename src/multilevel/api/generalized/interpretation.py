@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from multilevel.api.generalized.effects import GeneralizedEffectMethods
 from multilevel.api.generalized.predictions import PredictionMethods
 
 
-class InterpretationMethods(PredictionMethods):
+class InterpretationMethods(PredictionMethods, GeneralizedEffectMethods):
     """Predictions, effects, checks and pictures."""
