@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from multilevel.api.generalized.compare import compare_generalized
+from multilevel.api.generalized.holder import GeneralizedHolder
 from multilevel.api.holder import FitHolder
 from multilevel.errors import InferenceError
 from multilevel.infer.compare import Candidate, Comparison, compare_fits
@@ -22,6 +24,8 @@ from multilevel.infer.conventions import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from multilevel.infer.generalized.compare import OutcomeComparison
+
 SEED = 20_240_607  #: Draws for mixtures without a closed form are the same from run to run.
 
 
@@ -31,10 +35,11 @@ class ModelComparison:
 
     Attributes
     ----------
-    result : the frozen numbers (``multilevel.infer.compare.Comparison``).
+    result : the frozen numbers (``multilevel.infer.compare.Comparison``, or
+        ``multilevel.infer.generalized.compare.OutcomeComparison`` for generalized fits).
     """
 
-    result: Comparison
+    result: Comparison | OutcomeComparison
 
     @property
     def sentence(self) -> str:
@@ -46,13 +51,16 @@ class ModelComparison:
 
         Columns ``model, method, n_parameters, criterion, aic, aicc, bic, caic, effective_df`` and,
         against the row above, ``statistic`` (-2 delta LL), ``df, p_naive, p_value, distribution``.
+        Generalized fits have no conditional AIC (``caic, effective_df``).
         """
         rows = []
+        candidates: Sequence[Any] = self.result.candidates
+        conditional = getattr(self.result, "conditional", (None,) * len(self.result.criteria))
         tests = (None, *self.result.tests)
         for c, ic, ca, test in zip(
-            self.result.candidates,
+            candidates,
             self.result.criteria,
-            self.result.conditional,
+            conditional,
             tests,
             strict=True,
         ):
@@ -65,8 +73,7 @@ class ModelComparison:
                     "aic": ic.aic,
                     "aicc": ic.aicc,
                     "bic": ic.bic,
-                    "caic": ca.caic,
-                    "effective_df": ca.effective_df,
+                    **({} if ca is None else {"caic": ca.caic, "effective_df": ca.effective_df}),
                     "statistic": float("nan") if test is None else test.statistic,
                     "df": pd.NA if test is None else test.df,
                     "p_naive": float("nan") if test is None else test.p_naive,
@@ -81,7 +88,7 @@ class ModelComparison:
     def __repr__(self) -> str:
         with pd.option_context("display.width", 200, "display.max_columns", 20):
             table = self.to_frame().drop(columns="distribution").round(4).to_string(index=False)
-        models = "\n".join(f"  {c.label}: {c.design.model.text}" for c in self.result.candidates)
+        models = "\n".join(f"  {c.label}: {c.text}" for c in self.result.candidates)
         lines = [*(t.sentence for t in self.result.tests), *self.result.notes]
         return f"{models}\n\n{table}\n\n" + "\n".join(lines)
 
@@ -103,7 +110,7 @@ def compare(
     as_in : ``"stata"``, ``"sas"``, ``"spss"`` or ``"r"``: whose parameter count and n AIC and BIC
         follow; this package counts all parameters and all rows.
     refit : True makes models comparable: refits by ML where the models for the means differ, and
-        on the rows that all models have.
+        on the rows that all models have; of generalized models by one approximation.
     allow : names of refusals to lift: ``"reml_with_other_means"``, ``"other_rows"``,
         ``"falling_likelihood"``. The models are then listed side by side, without a test.
     seed : for null distributions that have no closed form.
@@ -127,13 +134,7 @@ def compare(
     >>> table["distribution"][1], round(float(table["statistic"][1]), 2)
     ('50:50 mixture of chi2(1) and chi2(2)', 4.77)
     """
-    for k, model in enumerate(models):
-        if not isinstance(model, FitHolder):
-            raise InferenceError(
-                "compare() takes fitted models.",
-                f"argument {k + 1} is a {type(model).__name__}",
-                "pass what multilevel.fit(...) returns",
-            )
+    _check_models(models)
     labels = [f"m{k}" for k in range(len(models))] if names is None else [str(x) for x in names]
     if len(labels) != len(models) or len(set(labels)) != len(labels):
         raise InferenceError(
@@ -141,12 +142,36 @@ def compare(
             f"{len(labels)} name(s) for {len(models)} model(s): {', '.join(labels)}",
             "pass names=['empty', 'slopes', ...] or leave it out",
         )
+    if isinstance(models[0] if models else None, GeneralizedHolder):
+        return ModelComparison(
+            compare_generalized(
+                models, labels, program=check_program(as_in), refit=refit, allow=allow, seed=seed
+            )
+        )
     candidates = [
         Candidate(label, m._prepared, m.fit) for label, m in zip(labels, models, strict=True)
     ]
     rng = np.random.default_rng(seed)
     program = check_program(as_in)
     return ModelComparison(compare_fits(candidates, rng, program=program, refit=refit, allow=allow))
+
+
+def _check_models(models: Sequence[Any]) -> None:
+    """Refuse what is no fit, and Gaussian fits beside generalized ones."""
+    for k, model in enumerate(models):
+        if not isinstance(model, (FitHolder, GeneralizedHolder)):
+            raise InferenceError(
+                "compare() takes fitted models.",
+                f"argument {k + 1} is a {type(model).__name__}",
+                "pass what multilevel.fit(...) returns",
+            )
+    if len({isinstance(model, GeneralizedHolder) for model in models}) > 1:
+        raise InferenceError(
+            "Models must be fitted by the same engine to be compared.",
+            "Gaussian fits beside generalized ones",
+            'fit the Gaussian model with dispersion="~ 1", which takes it to the generalized '
+            "engine (its -2 log-likelihood is the same)",
+        )
 
 
 class ComparisonMethods(FitHolder):

@@ -60,6 +60,11 @@ class Candidate:
         """The arrays that were analysed."""
         return self.prepared.design
 
+    @property
+    def text(self) -> str:
+        """The model in words."""
+        return self.design.model.text
+
 
 @dataclass(frozen=True)
 class LikelihoodRatio:

@@ -19,7 +19,7 @@ SPSS Statistics Algorithms, MIXED; lme4 ``logLik.merMod``; Stata ``estat ic``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
 import numpy as np
 
@@ -27,10 +27,45 @@ from multilevel.errors import InferenceError
 
 if TYPE_CHECKING:
     from multilevel.design.records import Design
-    from multilevel.estimate.records import Fit
 
 Program = Literal["ours", "r", "stata", "sas", "spss"]
 PROGRAMS: tuple[str, ...] = get_args(Program)
+
+
+class Counted(Protocol):
+    """What information criteria need of a fit.
+
+    Attributes
+    ----------
+    method : ``"ml"`` or ``"reml"``.
+    n, n_parameters, n_fixed : rows, all parameters, fixed effects.
+    criterion : -2 log-likelihood, or the REML criterion.
+    """
+
+    @property
+    def method(self) -> str:
+        """The estimator."""
+        ...
+
+    @property
+    def n(self) -> int:
+        """Rows."""
+        ...
+
+    @property
+    def n_parameters(self) -> int:
+        """All parameters."""
+        ...
+
+    @property
+    def n_fixed(self) -> int:
+        """Fixed effects."""
+        ...
+
+    @property
+    def criterion(self) -> float:
+        """-2 log-likelihood, or the REML criterion."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -89,7 +124,7 @@ def n_units(design: Design) -> tuple[int, str]:
 
 
 def information_criteria(
-    design: Design, fit: Fit, program: Program = "ours"
+    design: Design, fit: Counted, program: Program = "ours"
 ) -> InformationCriteria:
     """AIC, AICc and BIC by the rules of ``program`` (see the module's text)."""
     reml = fit.method == "reml"

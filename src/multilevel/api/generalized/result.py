@@ -10,6 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from multilevel.api.frames import square_frame
+from multilevel.api.generalized.compare import GeneralizedComparisonMethods
 from multilevel.api.generalized.covariances import GeneralizedCovarianceMethods
 from multilevel.api.generalized.interpretation import InterpretationMethods
 from multilevel.api.generalized.intervals import GeneralizedIntervalMethods
@@ -27,6 +28,7 @@ Array = NDArray[np.float64]
 
 
 class GeneralizedMultilevelFit(
+    GeneralizedComparisonMethods,
     GeneralizedCovarianceMethods,
     GeneralizedIntervalMethods,
     GeneralizedRowMethods,

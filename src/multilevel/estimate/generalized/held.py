@@ -25,19 +25,21 @@ ACCEPTED = 1e-7  # Newton decrement by curvature that was differenced
 STEP = 2e-5
 
 
+@dataclass(frozen=True)
+class HeldParameters:
+    """The parameters at one held value: ``psi`` (P,), ``jacobian`` ``dpsi/dx`` (P, F) and ``slope``
+    ``dpsi/dvalue`` (P,)."""
+
+    psi: Array
+    jacobian: Array
+    slope: Array
+
+
 class HeldMap(Protocol):
     """Where the parameters are when a quantity is held."""
 
-    def psi(self, value: float, x: Array) -> Array:
-        """``psi`` (P,); raises ``LikelihoodError`` where there is none."""
-        ...
-
-    def jacobian(self, value: float, x: Array) -> Array:
-        """``dpsi/dx`` (P, F)."""
-        ...
-
-    def slope(self, value: float, x: Array) -> Array:
-        """``dpsi/dvalue`` (P,)."""
+    def at(self, value: float, x: Array) -> HeldParameters:
+        """The parameters; raises ``LikelihoodError`` where there are none."""
         ...
 
 
@@ -104,11 +106,11 @@ class _Surface:
 
     def value(self, z: Array) -> float:
         """The criterion; sets the point."""
-        return self.objective.value(self.where.psi(self.held, self.point(z)))
+        return self.objective.value(self.where.at(self.held, self.point(z)).psi)
 
     def gradient(self, z: Array) -> Array:
         """Its gradient at the point last set."""
-        J = self.where.jacobian(self.held, self.point(z))
+        J = self.where.at(self.held, self.point(z)).jacobian
         return np.asarray(self.W.T @ (J.T @ self.objective.gradient()))
 
     def derivatives(self, z: Array) -> tuple[Array, Array]:
@@ -178,5 +180,5 @@ def minimise_held(
                 converged = True
                 break
         at = surface.point(z)
-        slope = float(objective.gradient() @ where.slope(value, at))
+        slope = float(objective.gradient() @ where.at(value, at).slope)
     return HeldPoint(value, current, at, slope, decrement, converged)

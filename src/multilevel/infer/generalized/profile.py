@@ -229,7 +229,7 @@ class _Search:
             )
         if isinstance(self.held.where, HeldCorrelation):
             first = self.held.where.rows[0] - 1
-            psi = self.held.where.psi(value, point.x)
+            psi = self.held.where.at(value, point.x).psi
             if psi[first] * point.x[-1] < 0.0:
                 raise InferenceError(
                     "Both standard deviations must stay positive.",

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.errors import InferenceError, LikelihoodError
-from multilevel.estimate.generalized.held import HeldMap, differenced_curvature
+from multilevel.estimate.generalized.held import HeldMap, HeldParameters, differenced_curvature
 from multilevel.estimate.generalized.prepare import GeneralizedPrepared
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.infer.generalized.draws import start_from
@@ -36,20 +36,12 @@ class HeldEntry:
     index: int
     free: Places
 
-    def psi(self, value: float, x: Array) -> Array:
-        """``psi`` (P,)."""
-        out = self.base.copy()
-        out[self.free] = x
-        out[self.index] = value
-        return out
-
-    def jacobian(self, _value: float, _x: Array) -> Array:
-        """``dpsi/dx`` (P, F)."""
-        return np.asarray(np.eye(len(self.base))[:, self.free])
-
-    def slope(self, _value: float, _x: Array) -> Array:
-        """``dpsi/dvalue`` (P,)."""
-        return np.asarray(np.eye(len(self.base))[self.index])
+    def at(self, value: float, x: Array) -> HeldParameters:
+        """The parameters at a held value."""
+        psi, unit = self.base.copy(), np.eye(len(self.base))
+        psi[self.free] = x
+        psi[self.index] = value
+        return HeldParameters(psi, unit[:, self.free], unit[self.index])
 
 
 @dataclass(frozen=True)
@@ -61,30 +53,20 @@ class HeldCorrelation:
     rows: tuple[int, int]
     free: Places
 
-    def psi(self, value: float, x: Array) -> Array:
-        """``psi`` (P,)."""
-        out = self.base.copy()
-        out[self.free] = x[:-1]
-        out[list(self.rows)] = x[-1] * self._share(value)
-        return out
-
-    def jacobian(self, value: float, x: Array) -> Array:
-        """``dpsi/dx`` (P, F)."""
-        out = np.zeros((len(self.base), len(x)))
-        out[self.free, np.arange(len(self.free))] = 1.0
-        out[list(self.rows), -1] = self._share(value)
-        return out
-
-    def slope(self, value: float, x: Array) -> Array:
-        """``dpsi/dvalue`` (P,)."""
-        out = np.zeros(len(self.base))
-        rest = np.sqrt(max(1.0 - value**2, 1e-16))
-        out[list(self.rows)] = x[-1] * np.array([1.0, -value / rest])
-        return out
-
-    @staticmethod
-    def _share(value: float) -> Array:
-        return np.array([value, np.sqrt(max(1.0 - value**2, 0.0))])
+    def at(self, value: float, x: Array) -> HeldParameters:
+        """The parameters at a held correlation."""
+        rows = list(self.rows)
+        rest = float(np.sqrt(max(1.0 - value**2, 0.0)))
+        share = np.array([value, rest])
+        psi = self.base.copy()
+        psi[self.free] = x[:-1]
+        psi[rows] = x[-1] * share
+        J = np.zeros((len(psi), len(x)))
+        J[self.free, np.arange(len(self.free))] = 1.0
+        J[rows, -1] = share
+        slope = np.zeros(len(psi))
+        slope[rows] = x[-1] * np.array([1.0, -value / max(rest, 1e-8)])
+        return HeldParameters(psi, J, slope)
 
 
 @dataclass(frozen=True)
@@ -98,37 +80,23 @@ class HeldThreshold:
     places: tuple[int, ...]
     free: Places
 
-    def _gap(self, value: float, psi: Array) -> float:
-        lower = list(self.places[:-1])
+    def at(self, value: float, x: Array) -> HeldParameters:
+        """The parameters at a held threshold."""
+        psi = self.base.copy()
+        psi[self.free] = x
+        lower, own = list(self.places[:-1]), self.places[-1]
         gap = value - float(psi[lower[0]] + np.sum(np.exp(psi[lower[1:]])))
         if gap <= 0.0:
             raise LikelihoodError(
                 "Thresholds must increase.", f"a gap of {gap:.3g}", "take a shorter step"
             )
-        return gap
-
-    def psi(self, value: float, x: Array) -> Array:
-        """``psi`` (P,)."""
-        out = self.base.copy()
-        out[self.free] = x
-        out[self.places[-1]] = np.log(self._gap(value, out))
-        return out
-
-    def jacobian(self, value: float, x: Array) -> Array:
-        """``dpsi/dx`` (P, F)."""
-        at = self.psi(value, x)
-        out = np.eye(len(at))
-        gap = self._gap(value, at)
-        out[self.places[-1], self.places[0]] = -1.0 / gap
-        for place in self.places[1:-1]:
-            out[self.places[-1], place] = -np.exp(at[place]) / gap
-        return out[:, self.free]
-
-    def slope(self, value: float, x: Array) -> Array:
-        """``dpsi/dvalue`` (P,)."""
-        out = np.zeros(len(self.base))
-        out[self.places[-1]] = 1.0 / self._gap(value, self.psi(value, x))
-        return out
+        psi[own] = np.log(gap)
+        J = np.eye(len(psi))
+        J[own, lower[0]] = -1.0 / gap
+        J[own, lower[1:]] = -np.exp(psi[lower[1:]]) / gap
+        slope = np.zeros(len(psi))
+        slope[own] = 1.0 / gap
+        return HeldParameters(psi, J[:, self.free], slope)
 
 
 @dataclass(frozen=True)
@@ -174,7 +142,7 @@ def held_threshold(
     where = HeldThreshold(base, places, free)
     H = _curvature(objective, fit, base)
     value = float(base[places[0]] + np.sum(np.exp(base[list(places[1:])])))
-    J = where.jacobian(value, base[free])
+    J = where.at(value, base[free]).jacobian
     return HeldProblem(objective, where, base[free], J.T @ H @ J, -np.inf, np.inf, False)
 
 
@@ -220,7 +188,7 @@ def held_covariance(
     length = float(np.hypot(*base[list(rows)]))
     x = np.append(base[free], length)
     where = HeldCorrelation(base, rows, free)
-    J = where.jacobian(float(base[rows[0]]) / length, x)
+    J = where.at(float(base[rows[0]]) / length, x).jacobian
     return HeldProblem(objective, where, x, J.T @ H @ J, -1.0, 1.0, True)
 
 
