@@ -61,7 +61,11 @@ def long_responses(
             f"{listed!r}",
             "list the columns",
         )
-    return to_long(table, id=person, columns={response: listed}, time=item, times=listed)
+    frame = to_long(table, id=person, columns={response: listed}, time=item).to_pandas()
+    # ordered: tables then list items in the order of the columns
+    codes = frame[item].to_numpy().astype(np.int64) - 1
+    frame[item] = pd.Categorical.from_codes(codes, listed, ordered=True)
+    return as_table(frame)
 
 
 def response_matrix(
@@ -160,6 +164,6 @@ def _check_once(
         who, what = table.column(person)[row], table.column(item)[row]
         raise TableError(
             "A person may answer an item once.",
-            f"{person}={who!r} answers {item}={what!r} again in row {row + 1}",
+            f"{person}={who} answers {item}={what} again in row {row + 1}",
             "keep one row, or give the repeated administrations ids of their own",
         )
