@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from multilevel.api.generalized.effects import GeneralizedEffectMethods
 from multilevel.api.generalized.predictions import PredictionMethods
+from multilevel.api.generalized.slopes import GeneralizedSlopeMethods
 
 
-class InterpretationMethods(PredictionMethods, GeneralizedEffectMethods):
+class InterpretationMethods(PredictionMethods, GeneralizedEffectMethods, GeneralizedSlopeMethods):
     """Predictions, effects, checks and pictures."""
