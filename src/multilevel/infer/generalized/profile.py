@@ -117,8 +117,25 @@ def _profiled(
         )
     if q.block == -2:
         return _natural(prepared, fit, q, estimate, conf_level, guess)
+    if q.component == "correlation" and _may_vanish(prepared, fit, q, conf_level):
+        note = "ok; one of the two variances may be zero: any correlation is possible"
+        return ParameterInterval(q, estimate, float("nan"), -1.0, 1.0, note)
     held = held_entry(prepared, fit, q.a) if q.block == -1 else held_covariance(prepared, fit, q)
     return _interval(held, fit, q, estimate, conf_level, guess)
+
+
+def _may_vanish(
+    prepared: GeneralizedPrepared, fit: GeneralizedFit, q: Parameter, conf_level: float
+) -> bool:
+    """Whether a variance of zero lies inside the limits: its correlations are then undefined."""
+    target = float(normal_quantile(0.5 + conf_level / 2.0)) ** 2
+    for column in (q.a, q.b):
+        one = replace(q, component="sd", a=column, b=column)
+        held = held_covariance(prepared, fit, one)
+        point = minimise_held(held.objective, held.where, 0.0, held.x, whitening(held.curvature))
+        if point.criterion - fit.criterion < target:
+            return True
+    return False
 
 
 def _natural(
