@@ -14,7 +14,7 @@ columns is eliminated as a block-diagonal matrix, the others through a dense Sch
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import log, pi
 from typing import Any
 
@@ -33,11 +33,15 @@ _SLICE = 2_000
 
 @dataclass(frozen=True)
 class Estimates:
-    """What a program found: fixed effects (p,), residual variance, one ``G`` (q, q) a term."""
+    """What a program found: fixed effects (p,), residual variance, one ``G`` (q, q) a term.
+
+    ``extra``: thresholds (C - 1,), or the overdispersion alpha (1,) of a negative binomial model.
+    """
 
     beta: Array
     sigma2: float
     G: tuple[Array, ...]
+    extra: Array = field(default_factory=lambda: np.zeros(0))
 
     @staticmethod
     def from_dict(raw: dict[str, Any]) -> Estimates:
@@ -46,6 +50,7 @@ class Estimates:
             np.asarray(raw["beta"], float),
             float(raw["sigma2"]),
             tuple(np.atleast_2d(np.asarray(g, float)) for g in raw["G"]),
+            np.asarray(raw.get("extra", []), float).ravel(),
         )
 
 

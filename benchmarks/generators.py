@@ -167,3 +167,72 @@ def hsb(scale: float) -> dict[str, Column]:
         "ses": table["ses"].to_numpy(float),
         "school": _ids(table["school"]),
     }
+
+
+def verbagg(scale: float) -> dict[str, Column]:
+    """VerbAgg: 316 persons answer 24 items, yes or no; predictors of persons and items as 0/1."""
+    table = _some_rows(_table("VerbAgg"), scale)
+    return {
+        "y": (table["r2"] == "Y").to_numpy(float),
+        "anger": table["Anger"].to_numpy(float),
+        "male": (table["Gender"] == "M").to_numpy(float),
+        "scold": (table["btype"] == "scold").to_numpy(float),
+        "shout": (table["btype"] == "shout").to_numpy(float),
+        "self": (table["situ"] == "self").to_numpy(float),
+        "id": _ids(table["id"]),
+        "item": _ids(table["item"]),
+    }
+
+
+def grouseticks(scale: float) -> dict[str, Column]:
+    """Ticks on 403 grouse chicks in broods in locations; the whole table at every scale."""
+    del scale
+    table = _table("grouseticks")
+    return {
+        "ticks": table["TICKS"].to_numpy(float),
+        "y96": (table["YEAR"] == 96).to_numpy(float),
+        "y97": (table["YEAR"] == 97).to_numpy(float),
+        "height": ((table["HEIGHT"] - table["HEIGHT"].mean()) / 100).to_numpy(float),
+        "chick": _ids(table["INDEX"]),
+        "brood": _ids(table["BROOD"]),
+        "location": _ids(table["LOCATION"]),
+    }
+
+
+def binary(n: int, n_groups: int, n_fixed: int, seed: int, *, slope: bool) -> dict[str, Column]:
+    """0/1 responses with predictors ``x1..``; effects of ``g``: intercept, maybe slope of ``x1``.
+
+    G = [[1, .3], [.3, .5]], or a variance of 1.
+    """
+    rng = np.random.default_rng(seed)
+    group = _group_rows(rng, n, n_groups, 0.0)
+    X = rng.standard_normal((n, n_fixed))
+    effects = rng.standard_normal((n_groups, 2)) @ np.linalg.cholesky([[1.0, 0.3], [0.3, 0.5]]).T
+    eta = -0.5 + X @ np.linspace(0.5, -0.5, n_fixed) + effects[group, 0]
+    if slope:
+        eta += effects[group, 1] * X[:, 0]
+    columns: dict[str, Column] = {"y": (rng.random(n) < 1.0 / (1.0 + np.exp(-eta))).astype(float)}
+    columns.update({f"x{k + 1}": X[:, k].copy() for k in range(n_fixed)})
+    columns["g"] = group
+    return columns
+
+
+def grades(n: int, n_groups: int, seed: int) -> dict[str, Column]:
+    """Four ordered grades 0..3, two predictors, intercepts of ``g`` with variance 1 (logit)."""
+    rng = np.random.default_rng(seed)
+    group = _group_rows(rng, n, n_groups, 0.0)
+    X = rng.standard_normal((n, 2))
+    latent = X @ [0.5, -0.3] + rng.standard_normal(n_groups)[group] + rng.logistic(size=n)
+    grade = np.digitize(latent, [-1.5, 0.0, 1.5]).astype(float)
+    return {"y": grade, "x1": X[:, 0].copy(), "x2": X[:, 1].copy(), "g": group}
+
+
+def counts(n: int, n_users: int, n_items: int, seed: int) -> dict[str, Column]:
+    """Negative binomial counts (alpha 0.5) of users crossed with items."""
+    rng = np.random.default_rng(seed)
+    user, item = rng.integers(0, n_users, n), rng.integers(0, n_items, n)
+    x = rng.standard_normal(n)
+    eta = 0.5 + 0.3 * x + 0.5 * rng.standard_normal(n_users)[user]
+    mu = np.exp(eta + 0.4 * rng.standard_normal(n_items)[item])
+    y = rng.negative_binomial(2.0, 2.0 / (2.0 + mu)).astype(float)
+    return {"y": y, "x": x, "user": _ids(pd.Series(user)), "item": _ids(pd.Series(item))}

@@ -7,10 +7,11 @@ This module imports the standard library only: it is loaded inside other program
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 Method = Literal["reml", "ml"]
+Family = Literal["gaussian", "binomial", "poisson", "negative_binomial", "cumulative"]
 
 
 @dataclass(frozen=True)
@@ -38,13 +39,19 @@ class Term:
 
 @dataclass(frozen=True)
 class Model:
-    """Response, fixed effects (an intercept and numeric columns), random terms, method."""
+    """Response, fixed effects (an intercept and numeric columns), random terms, method.
+
+    ``family`` has its usual link (logit, log); ordered categories have thresholds in place of the
+    intercept. ``points`` of adaptive quadrature; 1 is Laplace.
+    """
 
     formula: str
     response: str
     fixed: tuple[str, ...]
     terms: tuple[Term, ...]
     method: Method = "reml"
+    family: Family = "gaussian"
+    points: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """The model as plain JSON types."""
@@ -56,7 +63,10 @@ class Model:
         terms = tuple(
             Term(tuple(t["group"]), tuple(t["slopes"]), bool(t["correlated"])) for t in raw["terms"]
         )
-        return Model(raw["formula"], raw["response"], tuple(raw["fixed"]), terms, raw["method"])
+        return Model(
+            raw["formula"], raw["response"], tuple(raw["fixed"]), terms, raw["method"],
+            raw.get("family", "gaussian"), int(raw.get("points", 1)),
+        )  # fmt: skip
 
 
 def linear(
@@ -73,6 +83,17 @@ def linear(
     )
 
 
+def generalized(
+    family: Family,
+    response: str,
+    fixed: tuple[str, ...],
+    terms: tuple[Term, ...],
+    points: int = 1,
+) -> Model:
+    """A generalized model, by maximum likelihood."""
+    return replace(linear(response, fixed, terms, "ml"), family=family, points=points)
+
+
 def nested(
     response: str, fixed: tuple[str, ...], path: tuple[str, ...], method: Method = "reml"
 ) -> Model:
@@ -86,5 +107,7 @@ def as_gpboost_fits(model: Model) -> Model:
     """The nearest model GPBoost has: maximum likelihood, independent slopes."""
     terms = tuple(Term(t.group, t.slopes, not t.slopes) for t in model.terms)
     if terms == model.terms:
-        return Model(model.formula, model.response, model.fixed, terms, "ml")
-    return linear(model.response, model.fixed, terms, "ml")
+        return replace(model, method="ml")
+    return replace(
+        linear(model.response, model.fixed, terms, "ml"), family=model.family, points=model.points
+    )

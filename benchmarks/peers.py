@@ -9,6 +9,10 @@ from benchmarks.workloads import Workload
 
 Runtime = Literal["ours", "python", "R"]
 OURS = "multilevel"
+OURS_WITH_REPORT = "multilevel_report"
+GLMER = ("binomial", "poisson")
+GENERALIZED = (*GLMER, "negative_binomial", "cumulative")
+ALL = ("gaussian", *GENERALIZED)
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,8 @@ class Peer:
     variant : ``"asked"`` or ``"gpboost"`` (see `Workload.variants`).
     default : whether it takes part unless named.
     crossed_only : whether it is run only where two terms or more are estimated.
+    families : outcome families that it fits.
+    quadrature : whether it has adaptive quadrature.
     """
 
     name: str
@@ -32,9 +38,15 @@ class Peer:
     note: str = ""
     default: bool = True
     crossed_only: bool = False
+    families: tuple[str, ...] = ("gaussian",)
+    quadrature: bool = False
 
     def takes(self, workload: Workload) -> bool:
         """Whether this program is run on ``workload`` at all (it may still refuse)."""
+        if workload.model.family not in self.families:
+            return False
+        if workload.model.points > 1 and not self.quadrature:
+            return False
         if self.crossed_only and (len(workload.model.terms) < 2 or workload.operation != "fit"):
             return False
         if workload.family is not None:
@@ -52,8 +64,20 @@ class Peer:
 
 
 PEERS: tuple[Peer, ...] = (
-    Peer(OURS, "multilevel", "ours"),
-    Peer("lme4", "lme4 (R)", "R"),
+    Peer(OURS, "multilevel", "ours", families=ALL, quadrature=True),
+    Peer(
+        OURS_WITH_REPORT,
+        "multilevel, with its error estimate",
+        "ours",
+        note="the default: also estimates the error of the approximation",
+        families=GENERALIZED,
+        quadrature=True,
+    ),
+    Peer(
+        "lme4", "lme4 (R)", "R", families=("gaussian", *GLMER, "negative_binomial"), quadrature=True
+    ),
+    Peer("glmmTMB", "glmmTMB (R)", "R", families=(*GLMER, "negative_binomial")),
+    Peer("ordinal", "ordinal (R)", "R", families=("cumulative",), quadrature=True),
     Peer(
         "lme4_noderivs",
         "lme4, no derivative check",
@@ -61,14 +85,15 @@ PEERS: tuple[Peer, ...] = (
         note="`lmerControl(calc.derivs = FALSE)`: skips the evaluations after the optimum",
         default=False,
     ),
-    Peer("mixedlm", "mixedlm", "python"),
-    Peer("lme_python", "lme-python", "python"),
+    Peer("mixedlm", "mixedlm", "python", families=("gaussian", *GLMER), quadrature=True),
+    Peer("lme_python", "lme-python", "python", families=("gaussian", *GLMER), quadrature=True),
     Peer(
         "gpboost",
         "GPBoost",
         "python",
         variant="gpboost",
         note="ML, independent slopes; stochastic likelihood where factors cross",
+        families=("gaussian", *GLMER, "negative_binomial"),
     ),
     Peer(
         "gpboost_cholesky",

@@ -18,8 +18,9 @@ from typing import Any
 
 from benchmarks import columns
 from benchmarks.criterion import Estimates, Judge
+from benchmarks.criterion_generalized import GeneralizedJudge
 from benchmarks.models import Model
-from benchmarks.peers import OURS, Peer
+from benchmarks.peers import Peer
 from benchmarks.workloads import Workload
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -148,7 +149,7 @@ def _environment(
     peer: Peer, workload: Workload, folder: Path, settings: Settings
 ) -> dict[str, str]:
     environment = {**os.environ, **settings.thread_environment()}
-    paths = [str(ROOT), str(ROOT / "src")] if peer.name == OURS else [str(ROOT)]
+    paths = [str(ROOT), str(ROOT / "src")] if peer.runtime == "ours" else [str(ROOT)]
     environment["PYTHONPATH"] = os.pathsep.join(paths)
     if workload.operation == "first_fit_cold":
         environment["NUMBA_CACHE_DIR"] = str(folder / "kernels")
@@ -214,7 +215,7 @@ def _watch(process: subprocess.Popen[bytes], events: Path, timeout: float) -> st
 def judge(workload: Workload, records: list[dict[str, Any]], settings: Settings) -> None:
     """Recompute the criterion of every record of ``workload`` that has estimates, in place."""
     table: dict[str, Any] | None = None
-    judges: dict[str, Judge] = {}
+    judges: dict[str, Judge | GeneralizedJudge] = {}
     known: dict[tuple[str, str], float] = {}
     for record in records:
         if "estimates" not in record:
@@ -223,7 +224,9 @@ def judge(workload: Workload, records: list[dict[str, Any]], settings: Settings)
         if variant not in judges:
             if table is None:
                 table = columns.read(workload.data_folder(settings.scale))
-            judges[variant] = Judge(table, workload.variants()[variant])
+            model = workload.variants()[variant]
+            kind = Judge if model.family == "gaussian" else GeneralizedJudge
+            judges[variant] = kind(table, model)
         key = (variant, repr(found))
         if key not in known:
             known[key] = judges[variant].criterion(found)

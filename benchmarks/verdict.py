@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.peers import OURS
+from benchmarks.peers import OURS, OURS_WITH_REPORT
 from benchmarks.workloads import WORKLOADS
 
 Record = dict[str, Any]
@@ -108,7 +108,8 @@ def summary(records: list[Record]) -> list[Line]:
         ours = find(records, name, OURS, "asked")
         rivals = [
             r for r in mine
-            if r["peer"] != OURS and "median" in r and reached(r) and ratio(records, r) is not None
+            if r["peer"] not in (OURS, OURS_WITH_REPORT)
+            and "median" in r and reached(r) and ratio(records, r) is not None
         ]  # fmt: skip
         best = min(rivals, key=lambda r: ratio(records, r) or 0.0, default=None)
         lines.append(

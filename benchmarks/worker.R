@@ -1,4 +1,4 @@
-# Runs lme4 on one workload in a process of its own and reports events as JSON lines.
+# Runs lme4, glmmTMB or ordinal on one workload in a process of its own and reports events as JSON lines.
 # usage: Rscript worker.R JOB.json EVENTS.jsonl
 library(jsonlite)
 arguments <- commandArgs(TRUE)
@@ -38,7 +38,8 @@ read_table <- function(folder, ids) {
 
 import <- function() {
   start <- clock()
-  suppressMessages(library(lme4))
+  package <- if (job$adapter == "lme4_noderivs") "lme4" else job$adapter
+  suppressMessages(library(package, character.only = TRUE))
   clock() - start
 }
 if (job$operation == "import") {
@@ -48,11 +49,28 @@ if (job$operation == "import") {
 import_seconds <- import()
 ids <- unique(unlist(lapply(model$terms, function(term) unlist(term$group))))
 table <- read_table(job$data, ids)
-control <- if (job$adapter == "lme4_noderivs") lmerControl(calc.derivs = FALSE) else lmerControl()
+if (job$adapter == "lme4_noderivs") {
+  control <- lmerControl(calc.derivs = FALSE)
+} else if (job$adapter == "lme4") {
+  control <- lmerControl()
+}
+if (model$family == "cumulative") table[[model$response]] <- factor(table[[model$response]], ordered = TRUE)
+is_intercept <- length(model$terms) == 1 && length(model$terms[[1]]$slopes) == 0
+if (model$points > 1 && !is_intercept) {
+  send("refused", reason = "quadrature for one random intercept only")
+  quit(save = "no")
+}
+call_program <- function(formula) switch(paste(job$adapter, model$family),
+  "lme4 binomial" = glmer(formula, table, binomial, nAGQ = model$points),
+  "lme4 poisson" = glmer(formula, table, poisson, nAGQ = model$points),
+  "lme4 negative_binomial" = glmer.nb(formula, table),
+  "glmmTMB binomial" = glmmTMB(formula, table, binomial),
+  "glmmTMB poisson" = glmmTMB(formula, table, poisson),
+  "glmmTMB negative_binomial" = glmmTMB(formula, table, nbinom2),
+  "ordinal cumulative" = clmm(formula, data = table, nAGQ = model$points),
+  lmer(formula, table, REML = model$method == "reml", control = control))
 fit <- function(formula) {
-  suppressWarnings(suppressMessages(
-    lmer(as.formula(formula), table, REML = model$method == "reml", control = control)
-  ))
+  suppressWarnings(suppressMessages(call_program(as.formula(formula, env = globalenv()))))
 }
 
 timed <- function(call) {
@@ -95,6 +113,7 @@ if (startsWith(job$operation, "first_fit")) {
 }
 
 blocks <- VarCorr(result)
+if (job$adapter == "glmmTMB") blocks <- blocks$cond
 block_of <- function(term) {
   wanted <- sort(unlist(term$group))
   for (name in names(blocks)) {
@@ -104,9 +123,18 @@ block_of <- function(term) {
   }
   stop("no covariance for ", paste(wanted, collapse = ":"))
 }
-messages <- result@optinfo$conv$lme4$messages
+messages <- switch(job$adapter,
+  glmmTMB = if (result$fit$convergence == 0) NULL else result$fit$message,
+  ordinal = if (result$optRes$convergence == 0) NULL else result$optRes$message,
+  result@optinfo$conv$lme4$messages)
+extra <- switch(paste(job$adapter, model$family),
+  "lme4 negative_binomial" = 1 / getME(result, "glmer.nb.theta"),
+  "glmmTMB negative_binomial" = 1 / sigma(result),
+  "ordinal cumulative" = unname(result$alpha),
+  numeric(0))
+beta <- switch(job$adapter, glmmTMB = fixef(result)$cond, ordinal = result$beta, fixef(result))
 send("estimates",
-  beta = I(unname(fixef(result))), sigma2 = sigma(result)^2,
-  G = lapply(model$terms, block_of), reported = -2 * as.numeric(logLik(result)),
+  beta = I(unname(beta)), sigma2 = if (model$family == "gaussian") sigma(result)^2 else 1,
+  G = lapply(model$terms, block_of), extra = I(extra), reported = -2 * as.numeric(logLik(result)),
   converged = is.null(messages), message = if (is.null(messages)) "" else paste(messages, collapse = "; ")
 )

@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks import columns, generators
 from benchmarks.columns import Column
+from benchmarks.generalized import GENERALIZED
 from benchmarks.generators import scaled
 from benchmarks.models import Model, Term, as_gpboost_fits, linear, nested
 
@@ -179,6 +180,10 @@ WORKLOADS: tuple[Workload, ...] = (
         _RATINGS,
         _crossed(1_000_000, 91_000, 20_000, 23),
         target_seconds=5.0,
+    ),
+    *(
+        Workload(name, title, model, make, target_seconds=target)
+        for name, title, model, make, target in GENERALIZED
     ),
     Workload("import", "import in a new process", _SLEEP, sleepstudy, operation="import"),
     Workload(

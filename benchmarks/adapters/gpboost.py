@@ -49,7 +49,7 @@ def fit(table: Arrays, model: Model, threads: int, inversion: str = "default") -
     """Build and fit a ``GPModel``."""
     import gpboost
 
-    del model
+    likelihood = {"binomial": "bernoulli_logit"}.get(model.family, model.family)
     slopes = {}
     if table.slopes is not None:
         slopes = {
@@ -58,6 +58,7 @@ def fit(table: Arrays, model: Model, threads: int, inversion: str = "default") -
         }
     built = gpboost.GPModel(
         group_data=table.groups,
+        likelihood=likelihood,
         num_parallel_threads=threads,
         matrix_inversion_method=inversion,
         **slopes,
@@ -68,6 +69,9 @@ def fit(table: Arrays, model: Model, threads: int, inversion: str = "default") -
 def estimates(result: Any, model: Model) -> dict[str, Any]:
     """Variances: error, one for each grouping column, one for each slope."""
     values = [float(v) for v in np.asarray(result.get_cov_pars()).ravel()]
+    is_plain = model.family == "gaussian"
+    if not is_plain:
+        values = [1.0, *values]  # no error variance is listed
     slopes = iter(values[1 + len(model.terms) :])
     G = [
         np.diag([values[1 + t], *(next(slopes) for _ in term.slopes)]).tolist()
@@ -77,6 +81,9 @@ def estimates(result: Any, model: Model) -> dict[str, Any]:
         "beta": [float(b) for b in np.asarray(result.get_coef()).ravel()],
         "sigma2": values[0],
         "G": G,
+        "extra": [1.0 / float(v) for v in result.get_aux_pars().to_numpy().ravel()]
+        if model.family == "negative_binomial"
+        else [],
         "reported": 2.0 * float(result.get_current_neg_log_likelihood()),
         "converged": None,
     }

@@ -22,6 +22,8 @@ def fit(table: Any, model: Model, threads: int) -> Any:
     import lme_python
 
     del threads
+    if model.family != "gaussian":
+        return lme_python.glmer(model.formula, table, model.family, n_agq=model.points)
     return lme_python.lmer(model.formula, table, reml=model.method == "reml")
 
 
@@ -50,7 +52,7 @@ def estimates(result: Any, model: Model) -> dict[str, Any]:
     reported = result.reml_criterion if model.method == "reml" else -2.0 * result.log_likelihood
     return {
         "beta": [float(b) for b in result.coefficients],
-        "sigma2": float(result.sigma2),
+        "sigma2": float(result.sigma2) if model.family == "gaussian" else 1.0,
         "G": [_block(result.var_corr, term) for term in model.terms],
         "reported": float(reported),
         "converged": bool(result.converged),

@@ -25,7 +25,19 @@ def fit(table: Any, model: Model, threads: int) -> Any:
     import multilevel as mlm
 
     del threads
+    if model.family != "gaussian":
+        return fit_generalized(table, model, "none")
     return mlm.fit(model.formula, table, method=model.method, allow=("not_certified",))
+
+
+def fit_generalized(table: Any, model: Model, accuracy: str) -> Any:
+    """The same for other outcomes; without the error estimate, which no other program makes."""
+    import multilevel as mlm
+
+    return mlm.fit(
+        model.formula, table, family=model.family, n_quad=model.points, accuracy=accuracy,
+        allow=("not_certified",),
+    )  # fmt: skip
 
 
 def refitter(table: Any, model: Model, new: Any, threads: int) -> Any:
@@ -34,16 +46,40 @@ def refitter(table: Any, model: Model, new: Any, threads: int) -> Any:
     return lambda: first.refit(new)
 
 
+def _extra(result: Any, model: Model) -> list[float]:
+    """Thresholds, or the overdispersion of a negative binomial model."""
+    from math import exp
+
+    if model.family == "negative_binomial":
+        return [exp(float(result.part("dispersion")["estimate"].iloc[0]))]
+    cuts: list[float] = []
+    for part in result.design.parts[1:]:
+        value = float(result.part(part.spec.name)["estimate"].iloc[0])
+        cuts.append(cuts[-1] + exp(value) if cuts else value)
+    return cuts
+
+
 def estimates(result: Any, model: Model) -> dict[str, Any]:
     """Covariances by grouping factor, matched by the columns that form it."""
     blocks = {frozenset(name.split(":")): block for name, block in result.random_covariance.items()}
-    criterion = result.reml_criterion if model.method == "reml" else result.minus2_loglik
     certificate = result.certificate
+    if model.family != "gaussian":
+        return {
+            "beta": [float(b) for b in result.fixed_effects],
+            "sigma2": 1.0,
+            "G": [blocks[frozenset(term.group)].to_numpy().tolist() for term in model.terms],
+            "extra": _extra(result, model),
+            "reported": float(result.minus2_loglik),
+            "converged": bool(certificate.is_certified),
+            "message": certificate.sentence,
+        }
     return {
         "beta": [float(b) for b in result.fixed_effects],
         "sigma2": float(result.residual_variance),
         "G": [blocks[frozenset(term.group)].to_numpy().tolist() for term in model.terms],
-        "reported": float(criterion),
+        "reported": float(
+            result.reml_criterion if model.method == "reml" else result.minus2_loglik
+        ),
         "converged": bool(certificate.is_certified),
         "message": certificate.sentence,
         "monte_carlo_error": float(certificate.monte_carlo_error),

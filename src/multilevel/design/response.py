@@ -220,6 +220,7 @@ def _binary(model: Model, parts: Parts, workshop: Workshop, request: ResponseReq
                 )
             y = np.round(counts)
         elif request.trials_name == "weights":
+            _check_trials(request.trials, workshop)
             y = y * request.trials
         _check_range(y, "count", shown, workshop)
         words = f"the probability of success in {shown} out of {request.trials_name}"
@@ -228,6 +229,19 @@ def _binary(model: Model, parts: Parts, workshop: Workshop, request: ResponseReq
     _check_varies(y, f"{shown} = {event}")
     sentence = f"modelled: the probability that {shown} = {event} (against {others})"
     return Response(y, None, None, (others, event), sentence)
+
+
+def _check_trials(weights: Array, workshop: Workshop) -> None:
+    """Weights of a 0/1 response count trials; they have no dispersion to divide."""
+    parts = weights != np.floor(weights)
+    if parts.any():
+        first = weights[np.flatnonzero(parts)[0]]
+        raise DesignError(
+            "Weights of a binomial response are numbers of trials, so whole numbers.",
+            f"a weight of {first:g} in {_where(parts, workshop)}",
+            "write frequency_weights= for rows that stand for several, trials= for counts of "
+            "successes; binomial responses have no dispersion that precision weights could divide",
+        )
 
 
 def _successes(y: Array, trials: Array, words: str, shown: str, workshop: Workshop) -> Response:
