@@ -32,6 +32,7 @@ from multilevel.infer.robust_adjust import adjusted_scores, plain_scores, satter
 from multilevel.infer.robust_clusters import Clustering, intersection, resolve_clusters
 from multilevel.infer.robust_rows import WorkingRows, sums_by_level, working_rows
 from multilevel.infer.robust_several import SignedClustering, signed_df
+from multilevel.likelihood.blocks.threads import blas_threads
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -117,7 +118,8 @@ def robust_covariance(
     clusters = resolve_clusters(prepared.design, cluster)
     rows = working_rows(prepared, objective)
     if len(clusters) == 1:
-        return _one_way(prepared, rows, clusters[0], type or "CR2")
+        with blas_threads(0):  # many small matrices
+            return _one_way(prepared, rows, clusters[0], type or "CR2")
     if type is not None and type not in SEVERAL_WAYS:
         names = ", ".join(c.name for c in clusters)
         raise InferenceError(
@@ -125,7 +127,8 @@ def robust_covariance(
             f"type={type!r} for {names}",
             'write type="CR2"',
         )
-    return _several_ways(prepared, rows, clusters, type or "CR2")
+    with blas_threads(0):
+        return _several_ways(prepared, rows, clusters, type or "CR2")
 
 
 def _one_way(

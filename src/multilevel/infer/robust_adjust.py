@@ -90,13 +90,16 @@ def adjusted_scores(
     XV = rows.XV / root
     Z = [z * root for z in rows.Z]
     adjusted = np.empty_like(X)
-    if len(X) == J:
-        return _single_rows(X, XV, e[:, 0], Z, rows, kind)
+    sizes = np.bincount(cluster.codes, minlength=J)
     order = np.argsort(cluster.codes, kind="stable")
-    ends = np.cumsum(np.bincount(cluster.codes, minlength=J))
+    ends = np.cumsum(sizes)
     s, K, L = np.empty((J, p)), np.empty((J, p, p)), np.empty((J, p, p))
-    n_exact = 0
-    for j in range(J):
+    alone = np.flatnonzero(sizes[cluster.codes] == 1)
+    single = _single_rows(X[alone], XV[alone], e[alone, 0], [z[alone] for z in Z], rows, kind)
+    at = cluster.codes[alone]
+    s[at], K[at], L[at], n_exact = single.s, single.K, single.L, single.n_exact
+    adjusted[alone] = single.rows
+    for j in np.flatnonzero(sizes > 1):
         own = order[ends[j - 1] if j else 0 : ends[j]]
         blocks = [
             _spread(z[own], block.codes[own], psi)
@@ -122,13 +125,23 @@ def _single_rows(
 ) -> ClusterScores:
     """The same for clusters of one row each (cells of crossed factors), all at once.
 
-    A row that the fixed effects fit exactly tells nothing and is left out.
+    A row that the fixed effects fit exactly tells nothing under CR2 and is left out.
+
+    Raises
+    ------
+    InferenceError : such a row under CR3.
     """
     V = np.ones(len(X))
     for z, psi in zip(Z, rows.psis, strict=True):
         V += np.einsum("na,ab,nb->n", z, psi, z)
     S = V - np.einsum("na,ab,nb->n", X, rows.M, X)
     exact = EXACT_FIT * V >= S
+    if kind == "CR3" and exact.any():
+        raise InferenceError(
+            "CR3 needs every fixed effect to be estimable without any one cluster.",
+            f"{int(exact.sum())} clusters of one row that alone decide a fixed effect",
+            'use type="CR2"',
+        )
     ratio = np.divide(V, S, out=np.zeros(len(X)), where=~exact)
     A = np.sqrt(ratio) if kind == "CR2" else ratio
     adjusted = XV * A[:, None]
