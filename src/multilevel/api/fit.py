@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from multilevel.api.generalized.location_scale import LocationScaleFit
     from multilevel.api.generalized.result import GeneralizedMultilevelFit
     from multilevel.api.structured import StructuredFit
     from multilevel.design.generalized import Column
@@ -79,7 +80,9 @@ def fit(
     rank_deficient: RankDeficient = "drop",
     advice: bool = True,
     allow: Sequence[str] = (),
-) -> StructuredFit: ...
+    n_quad: int | tuple[int, ...] | None = None,
+    accuracy: Accuracy = "report",
+) -> StructuredFit | LocationScaleFit: ...
 
 
 @overload
@@ -108,6 +111,7 @@ def fit(
     n_quad: int | tuple[int, ...] | None = None,
     accuracy: Accuracy = "report",
     penalty: str | Sequence[str] | None = None,
+    scale: str | None = None,
 ) -> GeneralizedMultilevelFit: ...
 
 
