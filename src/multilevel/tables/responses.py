@@ -63,8 +63,8 @@ def long_responses(
         )
     frame = to_long(table, id=person, columns={response: listed}, time=item).to_pandas()
     # ordered: tables then list items in the order of the columns
-    codes = frame[item].to_numpy().astype(np.int64) - 1
-    frame[item] = pd.Categorical.from_codes(codes, listed, ordered=True)
+    names = np.asarray(listed, dtype=object)[frame[item].to_numpy().astype(np.int64) - 1]
+    frame[item] = pd.Categorical(names, categories=listed, ordered=True)
     return as_table(frame)
 
 

@@ -14,6 +14,7 @@ from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.interpret.irt.parameters import ItemParameters, PersonParameters
 from multilevel.likelihood.generalized.irt_categories import ItemKind, ItemLink
 from multilevel.likelihood.generalized.objective import GeneralizedObjective
+from multilevel.model.families.categories import natural_thresholds
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int32]
@@ -112,8 +113,7 @@ def parameters_of_rows(rows: CrossedRows) -> ItemParameters:
     kind, link = kind_of(rows.design)
     n_items, S = len(rows.items), rows.n_categories - 1
     first = first_rows(rows.item_codes, n_items)
-    L = _step_rows(rows, first, S)
-    steps = L @ rows.fit.psi
+    steps, L = _fixed_steps(rows, first, S)
     vcov = L @ rows.fit.vcov @ L.T
     item_of = np.repeat(np.arange(n_items), S)
     is_random = False
@@ -161,19 +161,27 @@ _RANDOM = (
 )
 
 
-def _step_rows(rows: CrossedRows, first: NDArray[np.intp], S: int) -> Array:
-    """(I S, P) how the steps of each item follow from the fixed effects of all parts."""
-    n_items = len(first)
-    L = np.zeros((n_items, S, len(rows.fit.psi)))
+def _fixed_steps(rows: CrossedRows, first: NDArray[np.intp], S: int) -> tuple[Array, Array]:
+    """Fixed part of the steps (I S,) and how it moves with the parameters (I S, P)."""
+    n_items, psi = len(first), rows.fit.psi
     X = rows.design.parts[0].X
-    own = is_constant_within(X, rows.item_codes, n_items)
-    L[:, :, rows.fit.fixed_slices[0]] = (X[first] * own)[:, None]
+    own = X[first] * is_constant_within(X, rows.item_codes, n_items)
+    L = np.zeros((n_items, S, len(psi)))
+    L[:, :, rows.fit.fixed_slices[0]] = own[:, None]
+    steps = np.repeat((own @ rows.fit.beta)[:, None], S, axis=1)
     if rows.design.family.name != "binomial":
-        for s in range(S):
-            part = rows.design.parts[s + 1]
-            constant = is_constant_within(part.X, rows.item_codes, n_items)
-            L[:, s, rows.fit.fixed_slices[s + 1]] = -part.X[first] * constant
-    return L.reshape(n_items * S, -1)
+        columns = [
+            part.X[first] * is_constant_within(part.X, rows.item_codes, n_items)
+            for part in rows.design.parts[1:]
+        ]
+        slices = rows.fit.fixed_slices[1:]
+        for i in range(n_items):
+            cuts = np.array([X[i] @ psi[at] for X, at in zip(columns, slices, strict=True)])
+            tau, jacobian = natural_thresholds(rows.design.family, cuts)
+            steps[i] -= tau
+            for c, (X, at) in enumerate(zip(columns, slices, strict=True)):
+                L[i, :, at] -= np.outer(jacobian[:, c], X[i])
+    return steps.ravel(), L.reshape(n_items * S, -1)
 
 
 def _person_variance(rows: CrossedRows) -> float:
