@@ -93,7 +93,7 @@ def build_document(
     """
     head = title(fit, design)
     parts: list[Part] = []
-    effects = [table_part(heading, table) for heading, table in (tables or {}).items()]
+    effects = [_table_part(heading, table) for heading, table in (tables or {}).items()]
     for section in sections(fit, design, labels, verbose=True):
         if section.heading == "Advice" and not shows_advice:
             continue
@@ -123,7 +123,7 @@ def build_document(
     return Document(head[0], design.model.formula, tuple(p for p in parts if not p.is_empty))
 
 
-def table_part(heading: str, table: pd.DataFrame) -> Part:
+def _table_part(heading: str, table: pd.DataFrame) -> Part:
     """A further table, its components in words."""
     note = str(table.attrs.get("sentence", ""))
     # A sentence per row would make the table too wide for a page.

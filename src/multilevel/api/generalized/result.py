@@ -32,8 +32,8 @@ class GeneralizedMultilevelFit(
     GeneralizedCovarianceMethods,
     GeneralizedIntervalMethods,
     GeneralizedRowMethods,
-    InterpretationMethods,
     WordsMethods,
+    InterpretationMethods,
 ):
     """A fitted generalized multilevel model; printing it gives the summary.
 

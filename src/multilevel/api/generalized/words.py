@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from multilevel import __version__
-from multilevel.api.generalized.holder import GeneralizedHolder
+from multilevel.api.generalized.interpretation import InterpretationMethods
+from multilevel.errors import InferenceError
 from multilevel.infer.generalized.effects import check_generalized_df
 from multilevel.report.generalized.document import build_generalized_document
+from multilevel.report.generalized.effect_words import AVERAGED
 from multilevel.report.generalized.equations import equation_lines
 from multilevel.report.generalized.json import generalized_json
 from multilevel.report.generalized.methods_paragraph import methods_paragraph
@@ -20,12 +25,23 @@ from multilevel.report.layout import WIDTH, Section, render_text
 from multilevel.report.write import check_report_path, write_document
 
 
-class WordsMethods(GeneralizedHolder):
+class WordsMethods(InterpretationMethods):
     """What a generalized fit prints and writes."""
 
     @property
     def equations(self) -> str:
-        """The model as level-by-level equations, plain text; there is no level-1 residual."""
+        """The model as level-by-level equations, plain text; there is no level-1 residual.
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> m = mlm.fit("mathach > 13 ~ ses + (1 | school)", mlm.load_hsb(), family="binomial")
+        >>> print(m.equations)
+        Level 1:  logit(P((mathach > 13)_pc = 1)) = beta_0c + beta_1c ses_pc
+        Level 2:  beta_0c = gamma_00 + U_0c
+                  beta_1c = gamma_10
+        p: row, c: school
+        """
         return "\n".join(equation_lines(self.design))
 
     def sections(self, *, verbose: bool = False, df: str | None = None) -> list[Section]:
@@ -37,6 +53,13 @@ class WordsMethods(GeneralizedHolder):
         """The summary as text; ``verbose`` adds the evidence of convergence and the times.
 
         ``df`` is ``"none"`` (z tests, the default) or ``"between-within"``.
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> m = mlm.fit("mathach > 13 ~ ses + (1 | school)", mlm.load_hsb(), family="binomial")
+        >>> m.summary().splitlines()[4]
+        '  Modelled: the probability that mathach > 13 = 1 (against 0).'
         """
         return render_text(title(self.design), self.sections(verbose=verbose, df=df), width)
 
@@ -47,7 +70,22 @@ class WordsMethods(GeneralizedHolder):
         return render_html(title(self.design), self.sections())
 
     def to_dict(self, df: str | None = None) -> dict[str, Any]:
-        """All numbers of the fit under stable keys, ready for JSON; ``df`` as in ``summary``."""
+        """All numbers of the fit under stable keys, ready for JSON; ``df`` as in ``summary``.
+
+        ``approximation`` says how the likelihood was computed, ``response`` what is modelled,
+        ``parts`` holds every linear predictor and ``family_parameters`` everything beside the
+        means on its natural scale.
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> m = mlm.fit("mathach > 13 ~ ses + (1 | school)", mlm.load_hsb(), family="binomial")
+        >>> found = m.to_dict()
+        >>> found["approximation"]["method"], found["approximation"]["n_quad"]
+        ('adaptive quadrature', 7)
+        >>> found["parts"][0]["ratio"], round(found["fixed"][1]["ratio"], 2)
+        ('Odds ratio', 2.02)
+        """
         return generalized_json(self.fit, self.design, check_generalized_df(df))
 
     def to_json(self, indent: int | None = 2) -> str:
@@ -55,7 +93,15 @@ class WordsMethods(GeneralizedHolder):
         return json.dumps(self.to_dict(), indent=indent, allow_nan=False)
 
     def methods_paragraph(self, df: str | None = None) -> str:
-        """A paragraph for the methods section, every number of it read from this fit."""
+        """A paragraph for the methods section, every number of it read from this fit.
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> m = mlm.fit("mathach > 13 ~ ses + (1 | school)", mlm.load_hsb(), family="binomial")
+        >>> "adaptive Gauss-Hermite quadrature with 7 points" in m.methods_paragraph()
+        True
+        """
         method = check_generalized_df(df)
         return methods_paragraph(self.fit, self.design, method, __version__)
 
@@ -86,6 +132,25 @@ class WordsMethods(GeneralizedHolder):
         drawn = [] if objective is None else effect_pictures(self.design, self.fit, objective)
         document = build_generalized_document(
             self.fit, self.design, df=method, labels=self._labels, pictures=drawn,
-            version=__version__,
+            tables=self._effect_tables() if self.design.blocks else {}, version=__version__,
         )  # fmt: skip
         return write_document(document, target)
+
+    def _effect_tables(self) -> dict[str, pd.DataFrame]:
+        """Effect sizes by heading; one that this family cannot give says why."""
+        wanted: dict[str, Callable[[], pd.DataFrame]] = {
+            "Intraclass correlations": self.icc,
+            AVERAGED: self.ratios,
+            "Median ratios": self.median_ratios,
+            "Where 95% of clusters lie": self.random_intervals,
+            "Explained variance": self.r2,
+        }
+        found = {}
+        for heading, ask in wanted.items():
+            try:
+                table = ask()
+            except InferenceError as error:
+                table = pd.DataFrame()
+                table.attrs["sentence"] = f"Not available: {error.must}"
+            found[heading] = table
+        return found

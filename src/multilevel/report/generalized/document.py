@@ -10,7 +10,8 @@ from multilevel.design.generalized import GeneralizedDesign
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.infer.degrees_of_freedom import DfMethod
 from multilevel.interpret.advice.record import Advice
-from multilevel.report.document import Document, Part, Picture, table_part
+from multilevel.report.document import Document, Part, Picture
+from multilevel.report.generalized.effect_words import effect_part
 from multilevel.report.generalized.equations import equation_notes, equation_records
 from multilevel.report.generalized.methods_paragraph import methods_paragraph
 from multilevel.report.generalized.summary import sections, title
@@ -42,8 +43,9 @@ def build_generalized_document(
     parts: list[Part] = []
     for section in sections(fit, design, labels, verbose=True, df=df, advice=advice):
         if section.heading == "Equations":
-            notes = Section("Equations", sentences=("; ".join(equation_notes(design)) + ".",))
-            parts.append(Part(notes, equations=equation_records(design)))
+            notes = "; ".join(equation_notes(design))
+            said = Section("Equations", sentences=(f"{notes}.",) if notes else ())
+            parts.append(Part(said, equations=equation_records(design)))
         elif section.heading == "Labels":
             parts.append(Part(Section("Labels", sentences=section.lines)))
         elif section.heading == "Engine":
@@ -52,7 +54,7 @@ def build_generalized_document(
         else:
             if section.heading == "Approximation":
                 # what the model says comes before how it was computed
-                parts += [table_part(name, table) for name, table in (tables or {}).items()]
+                parts += [effect_part(name, table) for name, table in (tables or {}).items()]
             parts.append(Part(section))
     if pictures:
         parts.append(Part(Section("Pictures"), pictures=tuple(pictures)))

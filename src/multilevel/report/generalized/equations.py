@@ -7,6 +7,7 @@ dispersion and other parts, ``W`` their random effects.
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from multilevel.design.generalized import GeneralizedDesign
@@ -91,7 +92,7 @@ def _category_equation(design: GeneralizedDesign, eta: Symbol) -> Equation:
         "continuation_ratio": " = k | k or higher))",
     }[family.name]
     left = Symbol(
-        design.mean.model.response, eta.index, is_variable=True, before=f"{family.link}(P(",
+        _response_name(design), eta.index, is_variable=True, before=f"{family.link}(P(",
         after=after,
     )  # fmt: skip
     tau: Term = (Symbol("tau", "k"),)
@@ -100,10 +101,17 @@ def _category_equation(design: GeneralizedDesign, eta: Symbol) -> Equation:
     return Equation("Categories", left, (tau, (eta,)), ("+", "-"))
 
 
+def _response_name(design: GeneralizedDesign) -> str:
+    """The response; an expression in brackets, so that an index belongs to all of it."""
+    name = design.mean.model.response
+    plain = re.fullmatch(r"[\w.]+(\(.*\))?", name)
+    return name if plain else f"({name})"
+
+
 def _left(design: GeneralizedDesign, index: str) -> Symbol:
     """The left side of the mean: the link of what is modelled."""
-    family, core, response = design.family, core_name(design.family), design.mean.model.response
-    shown = Symbol(response, index, is_variable=True)
+    family, core = design.family, core_name(design.family)
+    shown = Symbol(_response_name(design), index, is_variable=True)
     link = family.link
     if core == "binomial":
         if design.mean.model.response_parts or design.response.trials is not None:
@@ -132,7 +140,7 @@ def _left(design: GeneralizedDesign, index: str) -> Symbol:
 def _part(design: GeneralizedDesign, d: int) -> Equation:
     """One composite equation for a part with predictors."""
     spec = design.parts[d].spec
-    response = design.mean.model.response
+    response = _response_name(design)
     (whole,) = composite(part_design(design, d))
     letter = "zeta" if spec.name == "zero" else "delta"
     threshold = spec.argument == "thresholds"
