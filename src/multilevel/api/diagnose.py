@@ -41,7 +41,8 @@ class DiagnosticMethods(FitHolder):
         ----------
         type : ``"CR0"`` (HLM's), ``"CR1"`` (times J / (J - 1), Stata's), ``"CR1S"``, ``"CR2"``
             (unbiased if the model is right) or ``"CR3"`` (near the jackknife). Several clusterings
-            (crossed factors) have all but ``"CR1S"``. None: ``"CR2"``.
+            (crossed factors) have all but ``"CR1S"``. None: ``"CR2"``; ``"CR1"`` for crossed
+            factors with more than 2,000 clusters and cells together.
         cluster : None for the top level, or all crossed top factors; a grouping factor of the
             model; a list of them; or one id per analysed row.
 

@@ -31,7 +31,7 @@ from multilevel.infer.distributions import t_quantile, t_tail
 from multilevel.infer.robust_adjust import adjusted_scores, plain_scores, satterthwaite_df
 from multilevel.infer.robust_clusters import Clustering, intersection, resolve_clusters
 from multilevel.infer.robust_rows import WorkingRows, sums_by_level, working_rows
-from multilevel.infer.robust_several import SignedClustering, signed_df
+from multilevel.infer.robust_several import MAX_CLUSTERS, SignedClustering, signed_df
 from multilevel.likelihood.blocks.threads import blas_threads
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def robust_covariance(
     ----------
     prepared : the problem.
     objective : factorised at the estimates.
-    type : see the module; several clusterings have no ``"CR1S"``. None: ``"CR2"``.
+    type : see the module; several clusterings have no ``"CR1S"``. None: ``"CR2"``; ``"CR1"``
+        for several clusterings with more than 2,000 clusters and cells together.
     cluster : see ``resolve_clusters``.
 
     Raises
@@ -128,7 +129,7 @@ def robust_covariance(
             'write type="CR2"',
         )
     with blas_threads(0):
-        return _several_ways(prepared, rows, clusters, type or "CR2")
+        return _several_ways(prepared, rows, clusters, type or _default_type(clusters))
 
 
 def _one_way(
@@ -157,6 +158,12 @@ def _one_way(
     return RobustCovariance(
         kind, {cluster.name: J}, (vcov + vcov.T) / 2.0, df, "satterthwaite", sentence
     )
+
+
+def _default_type(clusters: Sequence[Clustering]) -> str:
+    """CR2 where it takes about as long as the fit, CR1 where there are many clusters anyway."""
+    cells = intersection(tuple(clusters)).n_clusters
+    return "CR2" if cells + sum(c.n_clusters for c in clusters) <= MAX_CLUSTERS else "CR1"
 
 
 def _several_ways(
