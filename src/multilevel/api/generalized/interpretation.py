@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from multilevel.api.generalized.diagnose import GeneralizedDiagnosticMethods
 from multilevel.api.generalized.effects import GeneralizedEffectMethods
 from multilevel.api.generalized.predictions import PredictionMethods
 from multilevel.api.generalized.slopes import GeneralizedSlopeMethods
 
 
-class InterpretationMethods(PredictionMethods, GeneralizedEffectMethods, GeneralizedSlopeMethods):
+class InterpretationMethods(
+    PredictionMethods,
+    GeneralizedEffectMethods,
+    GeneralizedSlopeMethods,
+    GeneralizedDiagnosticMethods,
+):
     """Predictions, effects, checks and pictures."""

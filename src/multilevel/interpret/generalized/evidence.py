@@ -15,6 +15,7 @@ from multilevel.design.records import Response
 from multilevel.errors import InferenceError
 from multilevel.estimate.generalized.prepare import GeneralizedPrepared
 from multilevel.estimate.generalized.records import GeneralizedFit
+from multilevel.likelihood.generalized.choose import make_objective
 from multilevel.likelihood.generalized.families.make import FamilyRows, make_rows
 from multilevel.likelihood.generalized.objective import GeneralizedObjective
 from multilevel.model.families.records import Family
@@ -31,12 +32,22 @@ class GeneralizedEvidence:
     Attributes
     ----------
     prepared, fit : the frozen problem and its fit.
-    objective : set at ``fit.psi``.
+    given : the objective set at ``fit.psi``; None makes it when it is first needed.
     """
 
     prepared: GeneralizedPrepared
     fit: GeneralizedFit
-    objective: GeneralizedObjective
+    given: GeneralizedObjective | None = None
+
+    @cached_property
+    def objective(self) -> GeneralizedObjective:
+        """The objective, set at ``fit.psi``."""
+        if self.given is not None:
+            return self.given
+        made = make_objective(self.prepared.problem, self.fit.approximation.points or None)
+        made.set_modes(self.fit.modes)
+        made.value(self.fit.psi)
+        return made
 
     @property
     def design(self) -> GeneralizedDesign:

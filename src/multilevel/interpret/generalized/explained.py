@@ -32,7 +32,6 @@ from multilevel.interpret.generalized.latent import (
     level_one_variance,
 )
 from multilevel.interpret.generalized.residuals import fitted_values, observed
-from multilevel.likelihood.generalized.choose import make_objective
 from multilevel.model.covariance.structures import factor_map
 
 Array = NDArray[np.float64]
@@ -225,10 +224,7 @@ def empty_model(evidence: GeneralizedEvidence) -> GeneralizedEvidence:
     points = evidence.fit.approximation.points
     n_quad = max(points, default=1) if len(prepared.design.blocks) == 1 else 1
     fit = fit_generalized(prepared, n_quad=n_quad, accuracy="none")
-    objective = make_objective(prepared.problem, fit.approximation.points or None)
-    objective.set_modes(fit.modes)
-    objective.value(fit.psi)
-    return GeneralizedEvidence(prepared, fit, objective)
+    return GeneralizedEvidence(prepared, fit)
 
 
 def _empty_design(design: GeneralizedDesign) -> GeneralizedDesign:
