@@ -11,10 +11,13 @@ import pandas as pd
 
 from multilevel import __version__
 from multilevel.api.effects import EffectMethods
+from multilevel.api.frames import frame_of_records
 from multilevel.api.means import MeansMethods
+from multilevel.api.rows import RowMethods
 from multilevel.errors import InferenceError
 from multilevel.estimate.posterior import random_effects
 from multilevel.infer.profile_curve import ProfileCurves, check_components, profile_curves
+from multilevel.interpret.autocorrelation import LagCorrelation, lag_correlations, time_of
 from multilevel.report.document import Document, Picture, build_document
 from multilevel.report.methods_paragraph import methods_paragraph
 from multilevel.report.plots.catalogue import (
@@ -22,6 +25,7 @@ from multilevel.report.plots.catalogue import (
     WITH_BANDS,
     check_picture,
     draw,
+    draw_autocorrelation,
     draw_piles,
     draw_profile,
     pictures_for,
@@ -34,7 +38,7 @@ if TYPE_CHECKING:
     from multilevel.report.plots.backend import ggplot
 
 
-class PictureMethods(EffectMethods, MeansMethods):
+class PictureMethods(EffectMethods, MeansMethods, RowMethods):
     """Methods that draw or write a fit down."""
 
     _shows_advice: bool
@@ -62,6 +66,7 @@ class PictureMethods(EffectMethods, MeansMethods):
             - ``"piles"`` (``models, names``): piles of variance of ``models`` (earlier fits) and
               this one.
             - ``"residuals"`` (``group``): quantiles, spread and clusters of residuals.
+            - ``"autocorrelation"`` (``time, group``): correlation of residuals over time.
             - ``"profile"`` (``components``, as in ``confint``): signed root of the rise of the
               criterion along each parameter, with limits at 50, 80, 90, 95 and 99%; where it
               bends, Wald intervals fail. Takes seconds.
@@ -92,10 +97,66 @@ class PictureMethods(EffectMethods, MeansMethods):
             return draw_piles([fit._picture_source() for fit in fits], list(titles))
         if name == "profile":
             return draw_profile(self._profile_curves(options.get("components")), self.fit.method)
+        if name == "autocorrelation":
+            series, words = self._lag_series(options.get("time"), options.get("group"))
+            return draw_autocorrelation(series, words)
         if name not in WITH_BANDS:
             return draw(name, self._picture_source(), options)
         others = {key: value for key, value in options.items() if key != "df"}
         return draw(name, self._slope_source(options.get("df")), others)
+
+    def _lag_series(
+        self, time: str | None, group: str | None
+    ) -> tuple[dict[str, Sequence[LagCorrelation]], str]:
+        """Correlations of residuals over time by kind of residual, and what the distance is."""
+        found = time_of(self.design, time, group)
+        z = self.residuals("standardised")
+        words = f"distance in {found.name}"
+        return {"standardised": lag_correlations(z, found.codes, found.values)}, words
+
+    def residual_autocorrelation(
+        self, time: str | None = None, group: str | None = None
+    ) -> pd.DataFrame:
+        """Correlation of residuals by their distance in time, and the semivariogram.
+
+        Parameters
+        ----------
+        time, group : a numeric predictor that orders the rows, and the factor whose rows are
+            paired. Default: those of the residual structure, else a predictor that has steps and
+            takes each value once in a level of the factor.
+
+        Returns
+        -------
+        Frame ``kind, lag, n_pairs, correlation, semivariance, bound``: 95% of correlations lie
+        within ``bound`` of zero if residuals are independent; semivariances are then one.
+
+        Raises
+        ------
+        InferenceError : no such predictor or factor.
+
+        Examples
+        --------
+        >>> import multilevel as mlm
+        >>> data = {"y": [1.0, 2.1, 2.9, 4.2] * 3, "t": [0, 1, 2, 3] * 3}
+        >>> data["id"] = [name for name in "abc" for _ in range(4)]
+        >>> data["y"] = [y + k % 5 for k, y in enumerate(data["y"])]
+        >>> m = mlm.fit("y ~ t + (1 | id)", data, method="ml")
+        >>> m.residual_autocorrelation()["lag"].tolist()
+        [1.0, 2.0]
+        """
+        series, words = self._lag_series(time, group)
+        frames = []
+        for kind, found in series.items():
+            frame = frame_of_records(found, LagCorrelation)
+            frame.insert(0, "kind", kind)
+            frames.append(frame)
+        out = pd.concat(frames, ignore_index=True)
+        outside = int((out["correlation"].abs() > out["bound"]).sum())
+        out.attrs["sentence"] = (
+            f"Correlation of residuals by {words}: {outside} of {len(out)} lie outside the limits"
+            " of independent residuals (95%)."
+        )
+        return out
 
     def _profile_curves(self, components: Sequence[str] | None) -> ProfileCurves:
         wanted = check_components(components)
@@ -165,13 +226,15 @@ class PictureMethods(EffectMethods, MeansMethods):
             self.coefficients(df),
             labels=self._labels,
             pictures=drawn,
-            tables=self._effect_tables() if self.design.blocks else {},
+            tables=self._effect_tables(),
             shows_advice=self._shows_advice,
             version=__version__,
         )
 
     def _effect_tables(self) -> dict[str, pd.DataFrame]:
         """Effect sizes by heading; one that this fit cannot give says why."""
+        if not self.design.blocks:
+            return {}
         wanted = {
             "Intraclass correlations": self.icc,
             "Reliability of cluster estimates": self.reliability,

@@ -23,6 +23,9 @@ def _effect_frame(table: EffectTable) -> pd.DataFrame:
 class SlopeMethods(FitHolder):
     """What one predictor does at chosen values of the others."""
 
+    def _slope_evidence(self) -> Evidence:
+        return Evidence(self._prepared, self.fit, self._objective())
+
     def slopes(
         self,
         focal: str,
@@ -59,7 +62,7 @@ class SlopeMethods(FitHolder):
         >>> m.slopes("ses")[["component", "at", "estimate"]].round(2).head(2).values.tolist()
         [['slope', 'sector = 0', 2.95], ['slope', 'sector = 1', 1.64]]
         """
-        evidence = Evidence(self._prepared, self.fit, self._objective())
+        evidence = self._slope_evidence()
         return _effect_frame(simple_slopes(evidence, focal, at, df, conf_level))
 
     def comparisons(
@@ -83,7 +86,7 @@ class SlopeMethods(FitHolder):
         >>> m.comparisons("sector", at={"ses": [-1, 1]})["estimate"].round(2).tolist()
         [3.45, 0.83]
         """
-        evidence = Evidence(self._prepared, self.fit, self._objective())
+        evidence = self._slope_evidence()
         return _effect_frame(comparisons(evidence, variable, at, df, conf_level))
 
     def johnson_neyman(
@@ -119,7 +122,7 @@ class SlopeMethods(FitHolder):
         >>> m.johnson_neyman("ses", "meanses", df="none")["is_significant"].tolist()
         [False, True, False]
         """
-        evidence = Evidence(self._prepared, self.fit, self._objective())
+        evidence = self._slope_evidence()
         found = johnson_neyman(evidence, focal, moderator, at, df, conf_level, false_discovery)
         out = frame_of_records(found.regions, Region)
         out.attrs["sentence"], out.attrs["observed"] = found.sentence, found.observed

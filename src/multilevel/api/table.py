@@ -56,13 +56,6 @@ def table(
     >>> both.grid.rows[1]
     ('  (Intercept)', '12.637', '12.657')
     """
-    for k, model in enumerate(models):
-        if not isinstance(model, GeneralizedMultilevelFit) and model.fit.residual is not None:
-            raise InferenceError(
-                "A table of models has one residual variance for each model.",
-                f"model {k + 1} has residual= or scale=",
-                "print its summary, or use multilevel.compare",
-            )
     titles = [f"model {k}" for k in range(1, len(models) + 1)] if names is None else list(names)
     if len(titles) != len(models):
         raise InferenceError(

@@ -40,6 +40,10 @@ formulas: outcome ~ model for the means + (model for the variance | grouping fac
   "y ~ 1 + (1 | school/class)"         classes nested in schools
   "y ~ 1 + (1 | pupil) + (1 | item)"   crossed factors
 
+residuals that are correlated, or whose variance differs:
+  multilevel fit d.csv "y ~ week + (1 | id)" --residual "ar1(week | id)"
+  multilevel fit d.csv "y ~ week + (1 | id)" --scale "~ sex + week"
+
 coming from R (lme4):
   The formula is the same: lmer(y ~ ses + (ses | school), data) becomes
     multilevel fit data.csv "y ~ ses + (ses | school)"
@@ -124,6 +128,7 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         help="when fixed effects are exact combinations of others: leave the later ones out and"
         " say so (drop, default), or stop (refuse)",
     )
+    _add_residual(fit)
     _add_allow(fit)
     fit.add_argument(
         "--engine",
@@ -141,6 +146,20 @@ def _add_fit(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         "--verbose",
         action="store_true",
         help="add the evidence for convergence, the engine and the times",
+    )
+
+
+def _add_residual(fit: argparse.ArgumentParser) -> None:
+    fit.add_argument(
+        "--residual",
+        metavar="STRUCTURE",
+        help='covariance of the residuals of one unit, in quotes: "ar1(time | id)",'
+        ' "un(visit | id)", "cs(1 | id)", "ind(by=sex)" ...; an unknown name lists them all',
+    )
+    fit.add_argument(
+        "--scale",
+        metavar='"~ X"',
+        help="model for the log of the residual variance (of the dispersion in other families)",
     )
 
 

@@ -79,6 +79,8 @@ def _fit(arguments: argparse.Namespace) -> int:
             weights=arguments.weights,
             rank_deficient=arguments.rank_deficient,
             engine=arguments.engine,
+            residual=arguments.residual,
+            scale=arguments.scale,
             **outcome_options(arguments),
             # numbers are printed either way; the exit code says that they are not to be trusted
             allow=(*arguments.allow, NOT_CERTIFIED),

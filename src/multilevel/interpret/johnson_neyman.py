@@ -22,7 +22,7 @@ from multilevel.design.grid import Grid
 from multilevel.errors import InferenceError
 from multilevel.infer.degrees_of_freedom import DfApproach, method_sentence
 from multilevel.infer.distributions import normal_tail, t_tail
-from multilevel.infer.means_tests import approach_of, critical_values
+from multilevel.infer.means_tests import critical_values
 from multilevel.interpret.intraclass import check_level
 from multilevel.interpret.moderators import points, slope_rows
 from multilevel.interpret.variance_share import Evidence
@@ -133,7 +133,7 @@ def johnson_neyman(
     asked = {name: v for name, v in (at or {}).items() if grid.find(name) != moderator}
     where = points(grid, focal, {**asked, moderator: [0.0]})
     base, step = _line(grid, focal, moderator, where.values)
-    approach = approach_of(evidence.prepared, evidence.fit, evidence.objective, df)
+    approach = evidence.approach(df)
     observed = grid.variables[moderator].observed
     span = (float("nan"), float("nan"))
     if observed is not None:

@@ -18,7 +18,7 @@ from multilevel.design.grid import Grid
 from multilevel.errors import InferenceError
 from multilevel.infer.degrees_of_freedom import DfApproach
 from multilevel.infer.linear_hypothesis import Hypothesis
-from multilevel.infer.means_tests import RowTests, approach_of, row_tests
+from multilevel.infer.means_tests import RowTests, row_tests
 from multilevel.interpret.moderators import Points, points, slope_rows
 from multilevel.interpret.variance_share import Evidence
 
@@ -122,7 +122,7 @@ def simple_slopes(
         zero = grid.rows({**where.values, focal: [0.0] * where.n})
         pieces += [("intercept", label, row) for label, row in zip(where.labels, zero, strict=True)]
     pieces += _differences(where, slopes.L)
-    approach = approach_of(evidence.prepared, evidence.fit, evidence.objective, df)
+    approach = evidence.approach(df)
     rows, tests = tested(evidence, approach, focal, pieces, conf_level, df is None)
     return EffectTable(
         tuple(rows),
@@ -220,7 +220,7 @@ def comparisons(
         for a, b in combinations(range(len(values)), 2)
         for k, label in enumerate(where.labels)
     ]
-    approach = approach_of(evidence.prepared, evidence.fit, evidence.objective, df)
+    approach = evidence.approach(df)
     rows, tests = tested(evidence, approach, name, pieces, conf_level, df is None)
     words = [
         f"{name} {row.component}{', at ' + row.at if row.at else ''}: the expected outcome differs "

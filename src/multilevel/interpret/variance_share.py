@@ -9,7 +9,7 @@ Source: delta method; Donner 1986 (International Statistical Review 54:67) for i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -18,10 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.infer.distributions import normal_quantile
+from multilevel.infer.means_tests import approach_of
 
 if TYPE_CHECKING:
     from multilevel.estimate.prepare import Prepared
     from multilevel.estimate.records import Fit
+    from multilevel.infer.degrees_of_freedom import DfApproach
     from multilevel.likelihood.gaussian.objective import GaussianObjective
 
 Array = NDArray[np.float64]
@@ -37,11 +39,25 @@ class Evidence:
     ----------
     prepared, fit : the frozen problem and its fit.
     objective : the objective, factorised at the fit's theta.
+    approaches : the methods of degrees of freedom by name (None: the default) where the fit has
+        its own, as with structured residuals.
     """
 
     prepared: Prepared
     fit: Fit
     objective: GaussianObjective
+    approaches: Callable[[str | None], DfApproach] | None = None
+
+    def approach(self, df: str | None) -> DfApproach:
+        """The method of degrees of freedom; None takes the default of the estimator.
+
+        Raises
+        ------
+        InferenceError : a method that this fit does not allow, with the reason.
+        """
+        if self.approaches is not None and self.fit.n_fixed:
+            return self.approaches(df)
+        return approach_of(self.prepared, self.fit, self.objective, df)
 
     @cached_property
     def theta_covariance(self) -> Array | None:

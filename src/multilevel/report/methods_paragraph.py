@@ -16,6 +16,7 @@ from multilevel.interpret.advice.columns import INTERCEPT
 from multilevel.interpret.variance import variance_components
 from multilevel.report.facts import homes, intraclass, is_chain, is_unconditional
 from multilevel.report.layout import count, join_words, number, short
+from multilevel.report.residual_words import residual_methods_sentence
 
 _LEVELS = {2: "two-level", 3: "three-level", 4: "four-level", 5: "five-level"}
 _ESTIMATORS = {"reml": "restricted maximum likelihood (REML)", "ml": "maximum likelihood (ML)"}
@@ -42,6 +43,7 @@ def methods_paragraph(
         rows_sentence(design),
         means_sentence(design),
         variance_sentence(design),
+        residual_methods_sentence(fit, design),
         convergence_sentence(fit.certificate),
     ]
     if coefficients is not None:
@@ -125,7 +127,7 @@ def effects_sentence(table: pd.DataFrame) -> str:
         df = float(row["df"]) if "df" in table.columns else float("nan")
         if "statistic" in table.columns and np.isfinite(float(row["statistic"])):
             about = f"t({number(df, 1)})" if np.isfinite(df) else "z"
-            pieces.append(f"{about} = {number(float(row['statistic']), 2)}")
+            pieces.append(f"{about} = {float(row['statistic']):.2f}")
         if "p_value" in table.columns and np.isfinite(float(row["p_value"])):
             p = float(row["p_value"])
             pieces.append("p < .001" if p < 0.0005 else f"p = {f'{p:.3f}'.removeprefix('0')}")
@@ -135,15 +137,19 @@ def effects_sentence(table: pd.DataFrame) -> str:
 
 def _components_sentence(fit: Fit, design: Design) -> str:
     parts = []
+    varies = fit.residual is not None and fit.residual.n_variances
+    residual = "residual of the reference" if varies else "residual"
     for c in variance_components(design, fit):
         if c.term2:
             continue
-        name = "residual" if not c.term else f"{c.group} {c.term}"
+        name = residual if not c.term else f"{c.group} {c.term}"
         parts.append(f"{name} {short(c.variance)}")
     return f"Variances: {'; '.join(parts)}."
 
 
 def _icc_sentence(fit: Fit, design: Design) -> str:
+    if fit.residual is not None:
+        return ""  # shares of variance need one residual variance and independent residuals
     kind = "intraclass" if is_unconditional(design) else "conditional intraclass"
     parts = [f"{icc.group} {icc.proportion:.3f}" for icc in intraclass(fit, design)]
     if not parts:

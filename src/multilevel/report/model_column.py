@@ -11,6 +11,7 @@ import pandas as pd
 from multilevel.design.records import Design
 from multilevel.estimate.records import Certificate, Fit
 from multilevel.interpret.variance import RESIDUAL, VarianceComponent, variance_components
+from multilevel.report.residual_words import residual_heading
 
 
 class TableFit(Protocol):
@@ -148,8 +149,22 @@ class ModelColumn:
 
     @property
     def others(self) -> dict[str, dict[str, Cell]]:
-        """A Gaussian model has no other parts."""
-        return {}
+        """Parameters of the residual structure; correlations of one structure share a heading."""
+        record = self.fit.residual
+        if record is None:
+            return {}
+        cells = [
+            (name, (float(value), float(error)))
+            for name, value, error in zip(
+                record.names, record.estimates, record.std_errors, strict=True
+            )
+        ]
+        k = record.n_variances
+        parts = {
+            "Log residual variance, against the reference": dict(cells[:k]),
+            f"Residuals: {residual_heading(self.fit, self.design)}": dict(cells[k:]),
+        }
+        return {heading: found for heading, found in parts.items() if found}
 
     @property
     def variances(self) -> dict[str, float]:

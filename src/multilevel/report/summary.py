@@ -33,6 +33,7 @@ from multilevel.report.layout import (
     share,
     short,
 )
+from multilevel.report.residual_words import residual_sentences
 
 _COUNT_WORDS = {1: "Single", 2: "Two", 3: "Three", 4: "Four", 5: "Five"}
 _STRUCTURES = {
@@ -98,7 +99,12 @@ def sections(
         *_residual_sections(fit),
         _criterion_section(fit, design),
         Section(
-            "In words", sentences=(*_icc_sentences(fit, design), *_slope_sentences(fit, design))
+            "In words",
+            sentences=(
+                *_icc_sentences(fit, design),
+                *_slope_sentences(fit, design),
+                *residual_sentences(fit, design),
+            ),
         ),
         convergence_section(fit.certificate, verbose),
         Section("Advice", sentences=_advice_sentences(fit, design)),
@@ -371,8 +377,6 @@ def convergence_section(c: Certificate, verbose: bool) -> Section:
 
 def _advice_sentences(fit: Fit, design: Design) -> tuple[str, ...]:
     out: list[str] = []
-    if fit.residual is not None:
-        return ()  # the checks assume independent residuals of one variance
     for advice in advise(design, fit):
         # The section on convergence has said already that, and why, the fit is not certified.
         text = advice.mend if advice.code == "not_certified" else f"{advice.sentence} {advice.mend}"

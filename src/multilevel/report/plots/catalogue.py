@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from plotnine import ggplot
 
     from multilevel.infer.profile_curve import ProfileCurves
+    from multilevel.interpret.autocorrelation import LagCorrelation
 
 #: Name -> what it shows, and the options it takes.
 PICTURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -24,6 +25,7 @@ PICTURES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "variance": ("variance of the outcome along a random slope", ("predictor",)),
     "piles": ("piles of variance across models", ("models", "names")),
     "residuals": ("residuals in four panels", ("group",)),
+    "autocorrelation": ("correlation of residuals over time", ("time", "group")),
     "profile": ("profile of each parameter", ("components",)),
     "spaghetti": ("raw data by cluster", ("predictor", "group")),
 }
@@ -51,11 +53,11 @@ def check_picture(name: str, options: Mapping[str, Any]) -> None:
 
 
 def draw(name: str, source: PictureSource, options: Mapping[str, Any]) -> ggplot:
-    """Draw one picture of one fit (all but ``"piles"`` and ``"profile"``); at most 10,000 marks.
+    """Draw one picture of one fit, at most 10,000 marks.
 
     Parameters
     ----------
-    name : a key of ``PICTURES`` other than these two.
+    name : a key of ``PICTURES``; not ``"piles"``, ``"profile"`` or ``"autocorrelation"``.
     source : the fit.
     options : checked by ``check_picture``.
 
@@ -92,6 +94,13 @@ def draw_profile(found: ProfileCurves, method: str) -> ggplot:
     return profile_panels(found, method)
 
 
+def draw_autocorrelation(series: Mapping[str, Sequence[LagCorrelation]], words: str) -> ggplot:
+    """Draw correlations of residuals over time, one panel for each kind of residual."""
+    from multilevel.report.plots.autocorrelation import lag_panels
+
+    return lag_panels(series, words)
+
+
 def pictures_for(source: PictureSource) -> tuple[str, ...]:
     """Names of the pictures that suit a fit, in the order of a report."""
     design = source.design
@@ -103,7 +112,8 @@ def pictures_for(source: PictureSource) -> tuple[str, ...]:
         found.append("clusters")
     if any(":" in name for name in design.names) and _has_pair(design.names):
         found.append("slopes")
-    if any(main_columns(b.names) for b in design.blocks):
+    one_variance = source.fit.residual is None or not source.fit.residual.n_variances
+    if one_variance and any(main_columns(b.names) for b in design.blocks):
         found.append("variance")
     if design.blocks:
         found.append("caterpillar")

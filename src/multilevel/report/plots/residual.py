@@ -48,6 +48,10 @@ def residual_panels(source: PictureSource, group: str | None = None) -> p9.ggplo
     estimates = [effect.estimates for effect in source.effects]
     fitted = fitted_values(design, fit, estimates, "conditional")
     z = residuals(design, fit, estimates, "standardised")
+    about = "Standardised: conditional residual over the residual standard deviation."
+    if source.scaled is not None:
+        z = source.scaled
+        about = "Standardised: conditional residual, its variance and correlation taken out."
     t = source.block_number(group) if design.blocks else None
     panels = list(_PANELS[:3])
     points, trends, lines = _quantiles(z)
@@ -65,8 +69,7 @@ def residual_panels(source: PictureSource, group: str | None = None) -> p9.ggplo
     for frame in [*points, *trends, lines, zero, *([] if ranges is None else [ranges])]:
         frame["panel"] = pd.Categorical(frame["panel"], categories=panels)
     note = caption(
-        "Standardised: conditional residual over the residual standard deviation. Orange-red: mean"
-        " of all rows in bins of equal size.",
+        f"{about} Orange-red: mean of all rows in bins of equal size.",
         drawn_of(len(rows), design.n, "rows (chosen at random)"),
         drawn_of(min(_MAX_CLUSTERS, design.blocks[t].n_levels), design.blocks[t].n_levels, "levels")
         if t is not None

@@ -28,12 +28,15 @@ class PictureSource:
     design, fit : the analysed rows and the estimates, user units.
     effects : random effects of each block, in the design's order.
     approach : degrees of freedom for bands of the fixed effects; None gives normal bands.
+    scaled : (n,) conditional residuals over their model standard deviations, correlation taken
+        out, where the residuals have a structure.
     """
 
     design: Design
     fit: Fit
     effects: tuple[BlockEffects, ...]
     approach: DfApproach | None = None
+    scaled: Array | None = None
 
     def half_width(self, rows: Array, conf_level: float = 0.95) -> Array:
         """Half the confidence interval (m,) of ``rows`` (m, p) times the fixed effects."""

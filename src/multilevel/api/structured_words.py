@@ -1,0 +1,70 @@
+"""Reports, pictures and words of a fit with structured residuals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from multilevel.api.structured_holder import StructuredHolder, refuse
+from multilevel.interpret.autocorrelation import LagCorrelation, lag_correlations, time_of
+from multilevel.report.plots.catalogue import check_picture
+from multilevel.report.plots.source import PictureSource
+
+if TYPE_CHECKING:
+    from multilevel.report.plots.backend import ggplot
+
+Array = NDArray[np.float64]
+
+
+class StructuredWordMethods(StructuredHolder):
+    """What can be read and seen of the fit."""
+
+    def _picture_source(self) -> PictureSource:
+        return replace(super()._picture_source(), scaled=self.residuals("normalised"))
+
+    def plot(self, name: str, **options: Any) -> ggplot:
+        """Draw a picture of the fit; names and options as in ``MultilevelFit.plot``.
+
+        ``"residuals"`` shows normalised residuals; ``"autocorrelation"`` the correlation of
+        standardised and of normalised residuals over time (what is there, and what is left of
+        it). ``"piles"`` and ``"profile"`` are not available, nor is ``"variance"`` where the
+        residual variance differs between rows.
+        """
+        check_picture(name, options)
+        record = self.fit.residual
+        varies = record is not None and record.n_variances > 0
+        if name in ("piles", "profile") or (name == "variance" and varies):
+            refuse(f"plot({name!r})", "choose another picture, such as plot('residuals')")
+        return super().plot(name, **options)
+
+    def _lag_series(
+        self, time: str | None, group: str | None
+    ) -> tuple[dict[str, Sequence[LagCorrelation]], str]:
+        term = self._structured.layout.term
+        if time is not None or group is not None or term is None or not term.factors:
+            found = time_of(self.design, time, group)
+            places, codes, words = found.values, found.codes, f"distance in {found.name}"
+            by_rank = False
+        else:
+            layout = self._structured.layout
+            # compound symmetry has no time: its rows are in the order of the table
+            by_rank = not term.coordinates
+            places = layout.position if term.coordinates else np.arange(self.design.n)[:, None]
+            scale = layout.time.step if np.isfinite(layout.time.step) else 1.0
+            places, codes = places * scale, layout.codes
+            by_rank = by_rank or term.structure in ("un", "fa")
+            where = " and ".join(term.coordinates)
+            words = "rows apart" if by_rank else f"distance in {where}"
+        return {
+            kind: lag_correlations(self.residuals(kind), codes, places, by_rank=by_rank)
+            for kind in ("standardised", "normalised")
+        }, words
+
+    def _effect_tables(self) -> dict[str, pd.DataFrame]:
+        """The residual parameters; effect sizes that do not exist for the structure say so."""
+        return {"Intervals of residual parameters": self.residual_parameters()}
