@@ -75,7 +75,8 @@ def outcome_nesting(small: GeneralizedDesign, large: GeneralizedDesign) -> Outco
         return None
     if not _fixed_within(small, large, of_small, of_large):
         return None
-    random = random_nesting(_random(small, of_small), _random(large, of_large))
+    tall = not (_is_about_the_first(small) and _is_about_the_first(large))
+    random = random_nesting(_random(small, of_small, tall), _random(large, of_large, tall))
     return None if random is None else OutcomeNesting(random, limits)
 
 
@@ -151,19 +152,24 @@ def _stacked(design: GeneralizedDesign, predictors: list[_Predictor]) -> Array:
     return np.hstack(columns)
 
 
-def _random(design: GeneralizedDesign, predictors: list[_Predictor]) -> Design:
-    """A design whose blocks hold the random effects over the rows of all predictors."""
-    if all(part == 0 for parts in design.block_parts for part in parts):
+def _is_about_the_first(design: GeneralizedDesign) -> bool:
+    """Whether every random effect belongs to the first part."""
+    return all(part == 0 for parts in design.block_parts for part in parts)
+
+
+def _random(design: GeneralizedDesign, predictors: list[_Predictor], tall: bool) -> Design:
+    """A design whose blocks hold the random effects, ``tall``: over the rows of all predictors."""
+    if not tall:
         return replace(design.mean, blocks=design.blocks)
     blocks: list[RandomBlock] = []
     for block, parts in zip(design.blocks, design.block_parts, strict=True):
         belongs = np.array(parts)
-        tall = [block.columns * np.isin(belongs, p.parts) for p in predictors]
+        pieces = [block.columns * np.isin(belongs, p.parts) for p in predictors]
         blocks.append(
             replace(
                 block,
                 codes=np.tile(block.codes, len(predictors)),
-                columns=np.asfortranarray(np.vstack(tall)),
+                columns=np.asfortranarray(np.vstack(pieces)),
             )
         )
     return replace(design.mean, blocks=tuple(blocks))
