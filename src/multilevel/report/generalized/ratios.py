@@ -37,8 +37,9 @@ def ratio_section(
         for row, values in zip(slopes, cells, strict=True)
     )
     header = ("Term", ratio.name, f"{100 * conf_level:g}% low", "high")
+    equal = "other predictors and the random effects" if design.blocks else "other predictors"
     note = (
         f"exp(estimate): the factor for {ratio.meaning} where the predictor is one unit higher,"
-        " other predictors and the random effects equal."
+        f" {equal} equal."
     )
     return Section(ratio.plural, grid=Grid(header, body), sentences=(note,))

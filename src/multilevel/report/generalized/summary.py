@@ -34,7 +34,6 @@ from multilevel.report.generalized.words import (
     means_heading,
     natural_heading,
     part_heading,
-    scale_words,
 )
 from multilevel.report.layout import Grid, Section, decimals_for, join_words, number, percent, share
 from multilevel.report.summary import (
@@ -125,7 +124,8 @@ def mean_sections(
             text = "No predictors: the thresholds alone describe the categories."
             out.append(Section(heading, sentences=(text, *notes)))
             continue
-        said = (_Z_SENTENCE if df == "none" else tests.sentence, *_UNIT_SPECIFIC, *notes)
+        unit = _UNIT_SPECIFIC if design.blocks else ()
+        said = (_Z_SENTENCE if df == "none" else tests.sentence, *unit, *notes)
         out.append(Section(heading, grid=rows_grid(tests.rows), sentences=said if d == 0 else ()))
         out.append(ratio_section(design, d, tests.rows))
     return out
@@ -237,8 +237,9 @@ def _variance(fit: GeneralizedFit, design: GeneralizedDesign) -> list[Section]:
     links = dict.fromkeys(
         design.parts[d].spec.link for belongs in design.block_parts for d in belongs
     )
-    scale = join_words(list(links))
-    heading = f"Model for the variance (random effects {scale_words(scale)})"
+    scales = join_words(["response" if link == "identity" else link for link in links])
+    plural = "s" if len(links) > 1 else ""
+    heading = f"Model for the variance (random effects on the {scales} scale{plural})"
     return variance_sections(heading, blocks, parts, None)
 
 
@@ -285,4 +286,5 @@ def _criterion(fit: GeneralizedFit, design: GeneralizedDesign) -> Section:
 def approximation_section(fit: GeneralizedFit) -> Section:
     """How the integral over the random effects was computed, how well, and what was tried."""
     how = fit.approximation
-    return Section("Approximation", sentences=(how.sentence, *how.steps[:-1]))
+    steps = (step for step in how.steps if step not in how.sentence)
+    return Section("Approximation", sentences=(how.sentence, *steps))
