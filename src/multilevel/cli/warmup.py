@@ -1,4 +1,4 @@
-"""Compile the numeric kernels by fitting small made-up tables of every kind."""
+"""Compile the numeric kernels by fitting made-up tables of every kind."""
 
 from __future__ import annotations
 
@@ -24,6 +24,19 @@ _KINDS: tuple[tuple[str, str, EngineName], ...] = (
     ("crossed factors, sparse", "y ~ x + (1 | school) + (x | item)", "sparse"),
 )
 
+#: Outcome, family, random part, points. Tables large enough for compiled kernels.
+_OUTCOMES: tuple[tuple[str, str, str, int], ...] = (
+    ("binary", "binomial", "(1 | school)", 3),
+    ("binary", "binomial", "(x | school)", 3),
+    ("binary", "binomial", "(1 | school) + (1 | district)", 3),
+    ("binary", "binomial", "(1 | school) + (1 | item)", 1),
+    ("binary", "binomial", "(x | school) + (1 | item)", 1),
+    ("count", "poisson", "(1 | school)", 1),
+    ("count", "negative_binomial", "(1 | school)", 1),
+    ("grade", "cumulative", "(1 | school)", 3),
+)
+_OUTCOME_SCHOOLS = 1300  # times 8 rows: more than engines compute without compilation
+
 
 def table(n_schools: int = 60, n_items: int = 8) -> pd.DataFrame:
     """Return a small table with an outcome, a predictor, nested and crossed ids (no randomness)."""
@@ -33,7 +46,18 @@ def table(n_schools: int = 60, n_items: int = 8) -> pd.DataFrame:
     x = np.sin(1.3 * i) + np.cos(0.7 * i)
     noise = np.sin(2.1 * i**1.1) + np.cos(3.7 * i)
     y = 1.0 + x * (0.5 + 0.3 * np.sin(2.0 * school)) + np.cos(5.0 * school) + np.sin(item) + noise
-    return pd.DataFrame({"y": y, "x": x, "school": school, "district": school // 6, "item": item})
+    return pd.DataFrame(
+        {
+            "y": y,
+            "x": x,
+            "school": school,
+            "district": school // 6,
+            "item": item,
+            "binary": (y > 1.0).astype(float),
+            "count": np.floor(np.exp(0.3 * y)),
+            "grade": np.digitize(y, [-0.5, 2.0]),
+        }
+    )
 
 
 def warm_up() -> list[tuple[str, float]]:
@@ -47,4 +71,9 @@ def warm_up() -> list[tuple[str, float]]:
     start = time.perf_counter()
     fit("y ~ x + (1 | school)", data).bootstrap(BATCHED_FROM)
     out.append(("bootstrap", time.perf_counter() - start))
+    large = table(_OUTCOME_SCHOOLS)
+    for outcome, family, random, points in _OUTCOMES:
+        start = time.perf_counter()
+        fit(f"{outcome} ~ x + {random}", large, family=family, n_quad=points)
+        out.append((f"{family} {random}", time.perf_counter() - start))
     return out
