@@ -1,11 +1,12 @@
 r"""The null distribution for two nested generalized fits: what may only grow, its information.
 
 With one quantity on the boundary the mixture is 50:50. With several its weights come from their
-information: outer products of cluster scores near the boundary of the larger model (new variances
-and limits moved there, everything else at its estimates), everything else projected out. Scores of
-a covariance ``G = LL'`` follow from those of ``L`` by the chain rule, which is regular at the small
-positive ``L`` where they are taken. Where clusters are crossed, or too few, the plain chi-square
-stands in: conservative. Source: Self & Liang 1987; Silvapulle & Sen 2005, chapter 3.
+information near the boundary of the larger model (new variances and limits moved there, everything
+else at its estimates), everything else projected out: outer products of cluster scores, or
+differences of the gradient where clusters are crossed or few. Scores of a covariance ``G = LL'``
+follow from those of ``L`` by the chain rule, which is regular at the small positive ``L`` where
+they are taken. Where that information is singular the plain chi-square stands in: conservative.
+Source: Self & Liang 1987; Silvapulle & Sen 2005, chapter 3.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from multilevel.estimate.generalized.boundary import column_sizes
 from multilevel.estimate.generalized.prepare import GeneralizedPrepared
 from multilevel.estimate.generalized.records import GeneralizedFit
+from multilevel.estimate.generalized.scale import scaling_matrix
 from multilevel.infer.compare_nesting import ConePart
 from multilevel.infer.generalized.compare_nesting import OutcomeNesting
 from multilevel.infer.mixture import (
@@ -26,6 +28,7 @@ from multilevel.infer.mixture import (
     several_variances,
 )
 from multilevel.likelihood.generalized.choose import make_objective
+from multilevel.likelihood.generalized.objective import GeneralizedObjective
 from multilevel.model.covariance.structures import parameters_from_covariance
 
 Array = NDArray[np.float64]
@@ -54,25 +57,27 @@ def outcome_null(
         return chi_square(df)
     if k == 1:
         return one_variance(n_free)
-    information = _information(large, fit, nesting)
-    if information is None:
+    found_information = _information(large, fit, nesting)
+    if found_information is None:
         return NullDistribution(
             (df,), (1.0,), f"chi2({df}), conservative: {k} of the parameters are on the boundary"
         )
+    information, kind = found_information
     orders = tuple(len(p.cone) for p in nesting.random.parts if len(p.cone))
     if all(d == 1 for d in orders):
         found = several_variances(n_free, information, rng)
     else:
         rays = sum(len(p.rays) for p in nesting.random.parts) + len(nesting.limits)
         found = cone_of_matrices(n_free, orders + (1,) * rays, information, rng)
-    text = f"{found.sentence} (information from cluster scores)"
+    text = f"{found.sentence} (information from {kind})"
     return NullDistribution(found.df, found.weights, text, found.squared_lengths)
 
 
 def _information(
     large: GeneralizedPrepared, fit: GeneralizedFit, nesting: OutcomeNesting
-) -> Array | None:
-    """Efficient information of what may only grow (matrix parts, rays, limits), or None."""
+) -> tuple[Array, str] | None:
+    """Efficient information of what may only grow (matrix parts, rays, limits), and its source;
+    None where it is singular."""
     problem = large.problem
     psi = fit.psi.copy()
     for t, block in enumerate(problem.blocks):
@@ -82,26 +87,61 @@ def _information(
             own = slice(part.start, part.stop)
             G[own, own] = _near_boundary(G[own, own], part, sizes[own])
         psi[problem.theta_slices[t]] = parameters_from_covariance(block.structure, G)
-    names = [p.spec.name for p in large.design.parts]
-    limits = [fit.fixed_slices[names.index(name)].start for name in nesting.limits]
-    for place, name in zip(limits, nesting.limits, strict=True):
-        psi[place] = -LIMIT_ETA if name == "df" else LIMIT_ETA
+    limits = _limit_places(large, fit, nesting)
+    for place, sign in limits.items():
+        psi[place] = sign * LIMIT_ETA
     objective = make_objective(problem, fit.approximation.points or None)
     objective.value(psi)
+    T, n_tested = _coordinates(large, psi, nesting, limits)
     scores = objective.cluster_scores()
-    if scores is None or len(scores) < CLUSTERS * scores.shape[1]:
+    if scores is not None and len(scores) >= CLUSTERS * scores.shape[1]:
+        whole, kind = T.T @ (scores.T @ scores) @ T, "cluster scores"
+    else:
+        whole, kind = _differenced(large, objective, psi, nesting, limits), "differenced gradients"
+    if np.any(np.diag(whole) <= 0.0):
         return None
-    free, matrices, rays = _directions(large, psi, nesting, scores)
-    signs = np.array([-1.0 if name == "df" else 1.0 for name in nesting.limits])
-    tested = np.hstack([matrices, rays, scores[:, limits] * signs])
-    fixed = np.setdiff1d(np.arange(problem.n_fixed), limits)
-    others = np.hstack([scores[:, fixed], free])
-    tested = tested / np.maximum(np.linalg.norm(tested, axis=0), 1e-300)
-    others = others / np.maximum(np.linalg.norm(others, axis=0), 1e-300)
-    left = tested - others @ np.linalg.lstsq(others, tested, rcond=None)[0]
-    information = left.T @ left
+    size = 1.0 / np.sqrt(np.diag(whole))
+    whole = whole * np.outer(size, size)
+    o = len(whole) - n_tested
+    rest = np.linalg.pinv(whole[:o, :o], hermitian=True)
+    information = whole[o:, o:] - whole[o:, :o] @ rest @ whole[:o, o:]
     values = np.linalg.eigvalsh(information)
-    return None if values[0] <= 1e-8 * values[-1] else np.asarray(information)
+    if values[0] <= 1e-8 * max(float(values[-1]), 1e-300):
+        return None
+    return np.asarray((information + information.T) / 2.0), kind
+
+
+def _limit_places(
+    large: GeneralizedPrepared, fit: GeneralizedFit, nesting: OutcomeNesting
+) -> dict[int, float]:
+    """Where parts at a limit stand in ``psi``, and the side of the limit (1: minus infinity)."""
+    names = [p.spec.name for p in large.design.parts]
+    return {
+        int(fit.fixed_slices[names.index(name)].start): -1.0 if name == "df" else 1.0
+        for name in nesting.limits
+    }
+
+
+def _differenced(
+    large: GeneralizedPrepared,
+    objective: GeneralizedObjective,
+    psi: Array,
+    nesting: OutcomeNesting,
+    limits: dict[int, float],
+) -> Array:
+    """Observed information in the coordinates of ``_coordinates``, by central differences."""
+    T, _ = _coordinates(large, psi, nesting, limits)
+    scale = np.abs(np.diag(scaling_matrix(large.problem)))
+    out = np.empty((T.shape[1], T.shape[1]))
+    for k in range(T.shape[1]):
+        step = 0.05 * NEAR / float(np.max(np.abs(T[:, k]) / scale))
+        sides = []
+        for sign in (1.0, -1.0):
+            moved = psi + sign * step * T[:, k]
+            objective.value(moved)
+            sides.append(_coordinates(large, moved, nesting, limits)[0].T @ objective.gradient())
+        out[k] = (sides[0] - sides[1]) / (4.0 * step)  # half the criterion is -log L
+    return (out + out.T) / 2.0
 
 
 def _near_boundary(G: Array, part: ConePart, sizes: Array) -> Array:
@@ -117,11 +157,15 @@ def _near_boundary(G: Array, part: ConePart, sizes: Array) -> Array:
     return np.asarray(out)
 
 
-def _directions(
-    large: GeneralizedPrepared, psi: Array, nesting: OutcomeNesting, scores: Array
-) -> tuple[Array, Array, Array]:
-    """Cluster scores along the free, matrix and ray directions of the covariances."""
+def _coordinates(
+    large: GeneralizedPrepared, psi: Array, nesting: OutcomeNesting, limits: dict[int, float]
+) -> tuple[Array, int]:
+    """``dpsi/dx`` (P, P): fixed effects, free directions, then the tested ones: matrix parts, rays,
+    limits on their natural scale. Also how many are tested."""
     problem = large.problem
+    P = problem.n_parameters
+    unit = np.eye(P)
+    fixed = [unit[k] for k in range(problem.n_fixed) if k not in limits]
     free: list[Array] = []
     matrices: list[Array] = []
     rays: list[Array] = []
@@ -143,15 +187,12 @@ def _directions(
         A = np.stack([one.ravel() for one in S], axis=1)
         slopes = np.stack([(e @ L.T + L @ e.T).ravel() for e in E], axis=1)
         C = np.linalg.lstsq(A, slopes, rcond=None)[0]  # dG/dtheta_m = sum_i C_im S_i
-        theta = scores[:, at + local.start : at + local.stop]
-        found = np.linalg.lstsq(C.T, theta.T, rcond=None)[0].T
+        columns = np.zeros((len(S), P))
+        columns[:, at + local.start : at + local.stop] = np.linalg.pinv(C).T
         f, c = len(part.free), len(cone)
-        free.append(found[:, :f])
-        matrices.append(found[:, f : f + c])
-        rays.append(found[:, f + c :])
-    empty = np.zeros((len(scores), 0))
-    return (
-        np.hstack([empty, *free]),
-        np.hstack([empty, *matrices]),
-        np.hstack([empty, *rays]),
-    )
+        free += list(columns[:f])
+        matrices += list(columns[f : f + c])
+        rays += list(columns[f + c :])
+    ends = [sign * np.exp(-sign * psi[k]) * unit[k] for k, sign in limits.items()]
+    tested = [*matrices, *rays, *ends]
+    return np.array([*fixed, *free, *tested]).T, len(tested)

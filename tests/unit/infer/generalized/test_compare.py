@@ -92,6 +92,22 @@ def test_weights_of_several_variances_are_those_of_the_gaussian_engine(random):
     assert "cluster scores" in other.distribution
 
 
+def test_weights_of_crossed_variances_are_those_of_the_gaussian_engine():
+    """Differences of the gradient against the expected information."""
+    rng = np.random.default_rng(6)
+    g, h = np.divmod(np.arange(1200), 30)
+    h = np.where(rng.random(1200) < 0.5, h, g % 30)
+    data = {"g": g, "h": h, "x": rng.normal(size=1200)}
+    data["y"] = data["x"] + 0.2 * rng.normal(size=40)[g] + rng.normal(size=1200)
+    wide = "y ~ x + (1 | g) + (1 | h)"
+    engine = {"dispersion": "~ 1", "n_quad": 1, "accuracy": "none"}
+    other = last(mlm.fit("y ~ x", data, **engine), mlm.fit(wide, data, **engine))
+    plain = last(mlm.fit("y ~ x", data, method="ml"), mlm.fit(wide, data, method="ml"))
+    assert "differenced gradients" in other.distribution
+    assert other.statistic == pytest.approx(plain.statistic, abs=1e-6)
+    assert other.p_value == pytest.approx(plain.p_value, rel=0.05)
+
+
 def test_predictors_of_inflation_and_other_families_are_not_nested():
     poisson = fit("spread ~ x + (1 | g)", "poisson")
     for other in (
