@@ -405,6 +405,18 @@ def test_without_random_effects_nothing_is_said_about_them():
     assert "integral" not in m.methods_paragraph()
 
 
+def test_advice_ends_the_summary_unless_it_is_not_wanted():
+    m = fitted("binary")
+    assert m.advice
+    assert [s.heading for s in m.sections() if not s.is_empty][-1] == "Advice"
+    assert m.advice[0].mend in flat(m.summary())
+    assert [a["code"] for a in m.to_dict()["advice"]] == [a.code for a in m.advice]
+    formula, options = CASES["binary"]
+    quiet = mlm.fit(formula, data(), accuracy="none", advice=False, **options)
+    assert "Advice" not in quiet.summary()
+    assert quiet.to_dict()["advice"]
+
+
 def test_steps_of_accuracy_auto_are_told():
     formula, options = CASES["binary"]
     m = mlm.fit(formula, data(), accuracy="auto", **options)

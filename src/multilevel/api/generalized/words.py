@@ -47,7 +47,8 @@ class WordsMethods(InterpretationMethods):
     def sections(self, *, verbose: bool = False, df: str | None = None) -> list[Section]:
         """The summary as its sections, to be laid out anew; arguments as in ``summary``."""
         method = check_generalized_df(df)
-        return sections(self.fit, self.design, self._labels, verbose, method)
+        advice = self.advice if self._shows_advice else ()
+        return sections(self.fit, self.design, self._labels, verbose, method, advice)
 
     def summary(self, *, verbose: bool = False, width: int = WIDTH, df: str | None = None) -> str:
         """The summary as text; ``verbose`` adds the evidence of convergence and the times.
@@ -86,7 +87,7 @@ class WordsMethods(InterpretationMethods):
         >>> found["parts"][0]["ratio"], round(found["fixed"][1]["ratio"], 2)
         ('Odds ratio', 2.02)
         """
-        return generalized_json(self.fit, self.design, check_generalized_df(df))
+        return generalized_json(self.fit, self.design, check_generalized_df(df), self.advice)
 
     def to_json(self, indent: int | None = 2) -> str:
         """``to_dict()`` as JSON text."""
@@ -132,7 +133,8 @@ class WordsMethods(InterpretationMethods):
         drawn = [] if objective is None else effect_pictures(self.design, self.fit, objective)
         document = build_generalized_document(
             self.fit, self.design, df=method, labels=self._labels, pictures=drawn,
-            tables=self._effect_tables() if self.design.blocks else {}, version=__version__,
+            tables=self._effect_tables() if self.design.blocks else {},
+            advice=self.advice if self._shows_advice else (), version=__version__,
         )  # fmt: skip
         return write_document(document, target)
 

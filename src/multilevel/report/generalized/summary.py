@@ -97,7 +97,7 @@ def sections(
         convergence_section(fit.certificate, verbose),
         Section(
             "Advice",
-            sentences=tuple(f"{a.severity.capitalize()}: {a.sentence} {a.mend}" for a in advice),
+            sentences=tuple(_advised(a) for a in advice),
         ),
     ]
     if verbose:
@@ -105,6 +105,12 @@ def sections(
         lines = (f"Time: {', '.join(times)}",) if times else ()
         out.append(Section("Engine", lines=(fit.plan, *lines)))
     return out
+
+
+def _advised(advice: Advice) -> str:
+    # The section on convergence has said already that, and why, the fit is not certified.
+    said = advice.mend if advice.code == "not_certified" else f"{advice.sentence} {advice.mend}"
+    return f"{advice.severity.capitalize()}: {said}"
 
 
 def mean_sections(
@@ -137,16 +143,24 @@ def rows_grid(rows: Sequence[RowTest]) -> Grid:
     places = decimals_for([row.std_error for row in rows])
     body = []
     for row in rows:
-        cells = [row.term, number(row.estimate, places), number(row.std_error, places)]
+        cells = [row.term, _near(row.estimate, row, places), number(row.std_error, places)]
         if not is_z:
             cells.append(number(row.df, 1) if _is_finite_df(row) else "inf")
         p = p_text(row.p_value) if row.p_value == row.p_value else "."
         cells += [_plain(row.statistic), p]
-        cells += [number(row.conf_low, places), number(row.conf_high, places)]
+        cells += [_near(row.conf_low, row, places), _near(row.conf_high, row, places)]
         body.append(tuple(cells))
     middle = ("z",) if is_z else ("df", "t")
     head = ("Term", "Estimate", "Std. error", *middle, "p", "95% low", "high")
     return Grid(head, tuple(body))
+
+
+def _near(value: float, row: RowTest, places: int) -> str:
+    """A value with fixed decimals where its error can be read with them (0 is 0 within error)."""
+    if not 10.0 ** (1 - places) <= row.std_error < 1e9 or not abs(value) < 1e9:
+        return number(value, places)
+    text = f"{value:.{places}f}"
+    return text.removeprefix("-") if float(text) == 0.0 else text
 
 
 def _plain(statistic: float) -> str:
