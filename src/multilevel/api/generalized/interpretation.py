@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from multilevel.api.generalized.diagnose import GeneralizedDiagnosticMethods
 from multilevel.api.generalized.effects import GeneralizedEffectMethods
+from multilevel.api.generalized.pictures import GeneralizedPictureMethods
 from multilevel.api.generalized.predictions import PredictionMethods
 from multilevel.api.generalized.slopes import GeneralizedSlopeMethods
 
@@ -13,5 +14,6 @@ class InterpretationMethods(
     GeneralizedEffectMethods,
     GeneralizedSlopeMethods,
     GeneralizedDiagnosticMethods,
+    GeneralizedPictureMethods,
 ):
     """Predictions, effects, checks and pictures."""
