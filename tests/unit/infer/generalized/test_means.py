@@ -176,3 +176,32 @@ def test_the_joint_covariance_is_labelled():
     ]  # fmt: skip
     found = m.coefficients(part="dispersion").std_error[0]
     assert found == pytest.approx(np.sqrt(m.vcov.iloc[2, 2]))
+
+
+def test_a_model_without_random_effects_has_the_classic_sandwich():
+    m, data = fit("binary ~ x + w", "binomial"), table()
+    X, y = m.design.parts[0].X, m.design.response.y
+    p = 1 / (1 + np.exp(-X @ m.fit.beta))
+    bread = np.linalg.inv(X.T @ (X * (p * (1 - p))[:, None]))
+    s = np.zeros((30, 3))
+    np.add.at(s, data["g"], X * (y - p)[:, None])
+    expected = bread @ (s.T @ s) @ bread
+    assert np.allclose(m.vcov_robust("CR0", cluster=data["g"]), expected, rtol=1e-5)
+    with pytest.raises(InferenceError, match="Clusters must be named"):
+        m.vcov_robust()
+
+
+def test_other_parts_have_tests_too():
+    m = fit("count ~ x + (1 | g)", "poisson", zero="~ x")
+    zero = m.coefficients(part="zero")
+    assert zero.term.tolist() == ["(Intercept)", "x"]
+    assert np.allclose(zero.std_error, m.part("zero").std_error)
+    alone = m.test("x = 0", part="zero").iloc[0]
+    assert alone.statistic == pytest.approx(zero.statistic[1])
+    ratios = m.coefficients(part="zero", exponentiate=True)
+    assert np.allclose(ratios.estimate, np.exp(zero.estimate))
+    assert len(m.anova(part="zero")) == 1
+    with pytest.raises(InferenceError, match="mean, zero"):
+        m.coefficients(part="dispersion")
+    with pytest.raises(InferenceError, match="one number"):
+        fit("spread ~ x + (x | g)", "negative_binomial").anova(part="dispersion")
