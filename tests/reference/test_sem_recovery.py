@@ -46,3 +46,49 @@ def test_indirect_effects_are_recovered_and_covered():
         covered = np.mean((low < truth) & (truth < high))
         # 95% nominal; three binomial standard errors are 4.6 points
         assert 0.90 < covered < 0.99, level
+
+
+A, B, C, TAU = 0.5, 0.4, 0.3, 0.08
+RANDOM_TRUTH = {"within": A * B + TAU, "between": 0.6 * (B + 0.3)}
+N_RANDOM = 150
+
+
+def _draw_random(rng, x):
+    """100 clusters of 12 rows, random slopes of x to m and of m to y that covary; x as given."""
+    J, n = x.shape
+    G = np.array(
+        [[0.5, 0.0, 0.05, 0.0], [0.0, 0.4, 0.0, 0.05], [0.05, 0.0, 0.2, TAU],
+         [0.0, 0.05, TAU, 0.15]])  # fmt: skip
+    u = rng.multivariate_normal(np.zeros(4), G, J)
+    mean = x.mean(axis=1, keepdims=True)
+    m_b = 1.0 + 0.6 * mean + u[:, [0]]
+    m = m_b + (A + u[:, [2]]) * (x - mean) + rng.normal(size=x.shape)
+    y_b = 2.0 + 0.3 * m_b - 0.2 * mean + u[:, [1]]
+    y = y_b + (B + u[:, [3]]) * m + C * (x - mean) + rng.normal(size=x.shape)
+    g = np.repeat(np.arange(J), n)
+    return pd.DataFrame({"g": g, "x": x.ravel(), "m": m.ravel(), "y": y.ravel()})
+
+
+@pytest.mark.slow
+def test_indirect_effects_with_random_slopes_are_recovered_and_covered():
+    rng = np.random.default_rng(20262)
+    x = rng.normal(size=(100, 1)) + rng.normal(size=(100, 12))
+    found = {level: [] for level in RANDOM_TRUTH}
+    for _ in range(N_RANDOM):
+        result = mlm.mediate(
+            x="x", m="m", y="y", data=_draw_random(rng, x), cluster="g", slopes="random",
+            n_draws=2000,
+        )  # fmt: skip
+        effects = result.effects()
+        for row in effects[effects["effect"] == "indirect"].itertuples():
+            if row.level in found:
+                found[row.level].append((row.estimate, row.std_error, row.conf_low, row.conf_high))
+    for level, truth in RANDOM_TRUTH.items():
+        estimate, error, low, high = np.array(found[level]).T
+        assert len(estimate) == N_RANDOM
+        assert abs(estimate.mean() - truth) < 3.0 * estimate.std(ddof=1) / np.sqrt(N_RANDOM), level
+        # three standard errors of the ratio, 1 / sqrt(2 N)
+        assert error.mean() / estimate.std(ddof=1) == pytest.approx(1.0, abs=0.18), level
+        covered = np.mean((low < truth) & (truth < high))
+        # 95% nominal; three binomial standard errors are 5.3 points
+        assert 0.89 < covered <= 1.0, level

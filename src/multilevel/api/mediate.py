@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records
 from multilevel.api.sem import sem
-from multilevel.api.structural_result import StructuralResult
+from multilevel.api.structural_result import StructuralResult, check_option
 from multilevel.design.structural import Missing
-from multilevel.design.structural_levels import homes_of
-from multilevel.errors import ModelError
+from multilevel.design.structural_levels import homes_of, split_at_means
 from multilevel.infer.structural import (
     StdErrorType,
     covariance_if_any,
@@ -28,10 +27,13 @@ from multilevel.interpret.mediation import (
     mediation_sentences,
 )
 from multilevel.model.structural.mediation import MediationPlan, plan_mediation
+from multilevel.model.structural.mediation_random import plan_random_mediation
 from multilevel.report.html import render_html
 from multilevel.report.layout import WIDTH, Section, render_text
 from multilevel.report.mediation import mediation_sections, mediation_title
-from multilevel.tables.table import as_table
+from multilevel.tables.table import Table, as_table
+
+Slopes = Literal["fixed", "random"]
 
 
 def mediate(
@@ -42,7 +44,7 @@ def mediate(
     data: Any,
     cluster: str,
     covariates: Sequence[str] = (),
-    slopes: Literal["fixed"] = "fixed",
+    slopes: Slopes = "fixed",
     missing: Missing = "fiml",
     std_errors: StdErrorType = "observed",
     conf_level: float = 0.95,
@@ -63,9 +65,13 @@ def mediate(
     data : any table.
     cluster : column of the level-2 units.
     covariates : further predictors of m and y, at every level at which they vary.
-    slopes : ``"fixed"``: the same in all clusters; random slopes are not estimated.
+    slopes : ``"fixed"``: the same in all clusters, with latent cluster means of x and m.
+        ``"random"``: the slopes of x to m (a) and of m to y (b) vary over clusters, where both
+        variables do; the indirect effect within is then ``E(a_j b_j) = a b + tau_ab`` (Kenny,
+        Korchmaros & Bolger 2003; Bauer, Preacher & Gil 2006). x is split at its observed cluster
+        means, which are taken as known; the direct effect is the same in all clusters.
     missing : ``"fiml"`` uses all values that are there, ``"listwise"`` complete rows.
-    std_errors : ``"observed"``, ``"expected"`` or ``"robust"``.
+    std_errors : ``"observed"``, ``"expected"`` (fixed slopes only) or ``"robust"``.
     conf_level, n_draws, seed : of the Monte Carlo intervals.
 
     Returns
@@ -74,7 +80,8 @@ def mediate(
 
     Raises
     ------
-    ModelError : variables that never vary at one level; random slopes.
+    ModelError : variables that never vary at one level; random slopes where no path varies within
+        clusters.
     TableError, DesignError, EstimationError : as ``sem``.
 
     Examples
@@ -86,16 +93,25 @@ def mediate(
     >>> found.effects()["estimate"].round(1).tolist()
     [1.6, 1.2, 2.8]
     """
-    if slopes != "fixed":
-        raise ModelError(
-            "Slopes of a mediation model are fixed.",
-            f"slopes={slopes!r}",
-            'write slopes="fixed": random slopes are not estimated',
-        )
+    check_option("slopes", slopes, get_args(Slopes))
     table = as_table(data)
-    plan = plan_mediation(x, m, y, covariates, homes_of(table, (x, m, y, *covariates), cluster))
+    names = (x, m, y, *covariates)
+    homes = homes_of(table, names, cluster)
+    if slopes == "random":
+        plan = plan_random_mediation(x, m, y, covariates, homes, table.columns)
+        table = _with_split(table, plan, names, cluster)
+    else:
+        plan = plan_mediation(x, m, y, covariates, homes)
     model = sem(plan.text, table, cluster=cluster, missing=missing, std_errors=std_errors)
     return MediationResult(plan, model, conf_level, n_draws, seed)
+
+
+def _with_split(table: Table, plan: MediationPlan, names: Sequence[str], cluster: str) -> Table:
+    """The columns of the model, with x split at its observed cluster means if the plan says so."""
+    frame = table.to_pandas([*names, cluster])
+    if plan.split:
+        frame[plan.split[0]], frame[plan.split[1]] = split_at_means(table, plan.x, cluster)
+    return Table(frame)
 
 
 class MediationResult:

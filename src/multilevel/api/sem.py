@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from multilevel.api.structural_result import StructuralResult, check_option
 from multilevel.design.blocks import NOT_CERTIFIED
@@ -15,7 +15,7 @@ from multilevel.design.structural import (
     group_labels,
     has_missing,
 )
-from multilevel.errors import ConvergenceWarning, EstimationError
+from multilevel.errors import ConvergenceWarning, EstimationError, ModelError
 from multilevel.estimate.structural import (
     StructuralFit,
     fit_model,
@@ -36,8 +36,7 @@ from multilevel.model.structural.records import (
 )
 from multilevel.tables.table import as_table
 
-if TYPE_CHECKING:
-    pass
+INADMISSIBLE = "inadmissible"
 
 
 def sem(
@@ -64,6 +63,11 @@ def sem(
     part (its latent cluster mean), so that its level-2 slopes are *between* slopes. A variable
     that is named at one level only has no part at the other.
 
+    ``s | y ~ x`` at the within level lets the slope of y on the observed x vary over clusters;
+    ``s`` is then a variable of the between level (``s ~ 1`` its mean, ``s ~ z``, ``s ~~ y``).
+    Because the observed x stands in the product, a level-2 slope of x for y is *contextual*.
+    Source: Rockwood 2020 (Psychometrika 85:275).
+
     Parameters
     ----------
     text : the model.
@@ -84,7 +88,8 @@ def sem(
     std_errors : ``"observed"``, ``"expected"`` (averages over the model's distribution of the
         predictors) or ``"robust"`` (MLR: valid without normality).
     allow : ``"not_certified"`` returns estimates that are not shown to be the optimum, with a
-        warning.
+        warning; ``"inadmissible"`` returns random slopes with a negative variance or an impossible
+        correlation (without random slopes these are returned, and said, in any case).
 
     Returns
     -------
@@ -94,8 +99,8 @@ def sem(
     ------
     FormulaError, ModelError : a text or an option that is not understood or not supported.
     TableError, DesignError : data that do not hold what the model needs.
-    EstimationError : parameters that are not identified (named), no feasible start, or estimates
-        that are not shown to be the optimum.
+    EstimationError : parameters that are not identified (named), no feasible start, estimates
+        that are not shown to be the optimum, or random slopes that the data do not show.
 
     Warns
     -----
@@ -115,7 +120,7 @@ def sem(
     [2.38, 2.1]
     """
     for name in allow:
-        check_option("allow", name, (NOT_CERTIFIED,))
+        check_option("allow", name, (NOT_CERTIFIED, INADMISSIBLE))
     check_option("missing", missing, MISSING)
     check_option("exogenous", exogenous, EXOGENOUS)
     check_option("latent_scale", latent_scale, LATENT_SCALES)
@@ -134,12 +139,41 @@ def sem(
         fixed=fixed,
         latent_scale=latent_scale,
     )
+    if kind == "expected" and model.random_slopes:
+        raise ModelError(
+            "Models with random slopes have observed or robust standard errors.",
+            "std_errors='expected'",
+            'write std_errors="observed" or "robust"',
+        )
     check_identified(model)
     design = build_structural_design(model, table, group=group, missing=missing)
     problem = prepare_structural(design)
     fit = fit_model(problem)
+    result = StructuralResult(problem, fit, kind)
+    _require_admissible(result, allow)
     _require_certified(fit, allow)
-    return StructuralResult(problem, fit, kind)
+    return result
+
+
+def _require_admissible(result: StructuralResult, allow: Sequence[str]) -> None:
+    """Refuse random slopes whose covariance matrix is not one, unless that is allowed.
+
+    Negative variances of slopes can lower -2 log-likelihood far below that of any population with
+    random slopes: a single cluster with an extreme predictor is enough.
+    """
+    slopes = result.fit.model.slope_names
+    if not slopes or INADMISSIBLE in allow or not result.inadmissible:
+        return
+    first, between = result.fit.model.random_slopes[0], result.fit.model.located("between")
+    raise EstimationError(
+        f"The random slopes {', '.join(slopes)} need variances and covariances that a population "
+        "can have.",
+        " ".join(result.inadmissible),
+        "the data show too little variation of a slope: make it fixed, like "
+        f"{first.outcome} ~ {first.predictor}, or fix a covariance at 0, like {slopes[0]} ~~ "
+        f"0*{between[0]}. To look at the numbers all the same, fit with "
+        f'allow=("{INADMISSIBLE}",)',
+    )
 
 
 def _require_certified(fit: StructuralFit, allow: Sequence[str]) -> None:
@@ -150,7 +184,8 @@ def _require_certified(fit: StructuralFit, allow: Sequence[str]) -> None:
         raise EstimationError(
             "The estimates must be shown to be at the optimum before they are used.",
             fit.certificate.sentence,
-            "centre predictors far from zero, give start values like start(0.5)*x, or take "
+            ("make a random slope fixed, " if fit.model.random_slopes else "")
+            + "centre predictors far from zero, give start values like start(0.5)*x, or take "
             "relations out of the smaller level. To look at the numbers all the same, fit with "
             f'allow=("{NOT_CERTIFIED}",)',
         )

@@ -27,7 +27,7 @@ from multilevel.infer.structural import (
     structural_covariance,
     z_tests,
 )
-from multilevel.infer.structural_fit import FitMeasures, fit_measures
+from multilevel.infer.structural_fit import FitMeasures, criteria_alone, fit_measures
 from multilevel.infer.structural_monte_carlo import monte_carlo_intervals
 from multilevel.interpret.structural import (
     ExplainedVariance,
@@ -105,7 +105,18 @@ class StructuralResult:
         """The solution standardised in all variables, per level, with delta-method errors.
 
         Variances are the model-implied ones of the level; columns as in ``parameters``.
+
+        Raises
+        ------
+        ModelError : random slopes, with which variances depend on the predictors.
         """
+        if self.fit.model.random_slopes:
+            raise ModelError(
+                "A standardised solution needs one variance per variable.",
+                f"with the random slopes {', '.join(self.fit.model.slope_names)} the variance of"
+                " their outcomes depends on the predictors",
+                "standardise the variables before fitting",
+            )
         values, jacobian = standardized_solution(self.problem, self.fit)
         return _with_tests(
             self._names(), z_tests(values, jacobian, self._covariance(std_errors), conf_level)
@@ -196,6 +207,8 @@ class StructuralResult:
     @cached_property
     def fit_measures(self) -> FitMeasures:
         """Chi-square (scaled too), CFI, TLI, RMSEA, SRMR within and between, AIC, BIC."""
+        if self.fit.model.random_slopes:
+            return criteria_alone(self.fit)
         saturated, independence = fit_saturated(self.problem), fit_independence(self.problem)
         return fit_measures(self.problem, self.fit, saturated, independence)
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.structural_slopes import blank_downstream, check_slope_predictors
 from multilevel.errors import DesignError
 from multilevel.model.structural.records import StructuralModel
 from multilevel.tables.table import Table
@@ -143,6 +144,7 @@ def build_structural_design(
     if not len(rows):
         raise DesignError("The model needs rows.", "none is left",
                           "look for missing values in " + ", ".join(needed))  # fmt: skip
+    columns, blanked = blank_downstream(model, columns, rows)
     groups = []
     for g, label in enumerate(model.groups):
         mine = rows[group_codes[rows] == g]
@@ -158,7 +160,7 @@ def build_structural_design(
         n_rows=len(rows),
         n_clusters=sum(len(g.z) for g in groups),
         missing={name: n for name, n in absent.items() if n},
-        notes=_notes(table.n_rows, len(rows), missing),
+        notes=(*_notes(table.n_rows, len(rows), missing), *blanked),
     )
 
 
@@ -203,6 +205,7 @@ def _group(
     y = np.column_stack([columns[n][rows] for n in within]) if within else np.zeros((len(rows), 0))
     for k, name in enumerate(within):
         _check_varies(name, y[:, k], compact, k < len(model.both), model.cluster, where)
+    check_slope_predictors(model, y, compact, where)
     z = [_cluster_values(n, columns[n][rows], compact, labels[used]) for n in model.between_only]
     table_z = np.column_stack(z) if z else np.zeros((len(used), 0))
     for k, name in enumerate(model.between_only):

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from multilevel.errors import DesignError
 from multilevel.model.structural.mediation import Home
 from multilevel.tables.table import Table
 
+Array = NDArray[np.float64]
 _CENTRED = 1e-8  # range of cluster means, as a share of the range of values, that counts as none
 
 
@@ -48,3 +50,18 @@ def homes_of(table: Table, names: Sequence[str], cluster: str) -> dict[str, Home
         else:
             out[name] = "both"
     return out
+
+
+def split_at_means(table: Table, name: str, cluster: str) -> tuple[Array, Array]:
+    """A column less its observed cluster means, and these means: (n_table,) each.
+
+    Missing values are left out of the means, and stay missing; NaN without a cluster.
+    """
+    codes, levels = table.codes(cluster)
+    values = np.asarray(table.column(name), dtype=np.float64)
+    keep = (codes >= 0) & ~np.isnan(values)
+    n = np.bincount(codes[keep], minlength=len(levels))
+    total = np.bincount(codes[keep], values[keep], minlength=len(levels))
+    mean = np.where(n > 0, total / np.maximum(n, 1), np.nan)
+    of_row = np.where(codes >= 0, mean[codes], np.nan)
+    return values - of_row, of_row

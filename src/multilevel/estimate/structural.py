@@ -25,6 +25,7 @@ from multilevel.likelihood.structural.objective import (
     StructuralObjective,
     exogenous_moments,
 )
+from multilevel.likelihood.structural.slope_objective import SlopeObjective
 from multilevel.likelihood.structural.statistics import GroupStatistics, group_statistics
 from multilevel.model.structural.records import Level, StructuralModel
 from multilevel.model.structural.reference import independence_model, saturated_model
@@ -34,6 +35,7 @@ _SCORING_TOLERANCE = 1e-12
 _NEWTON_TOLERANCE = 1e-10
 _MAX_SCORING = 40  # its rate is linear, and slow where the model fits badly: Newton takes over
 _MAX_ITERATIONS = 300
+_MAX_SLOPES = 80  # more is needed only along the edge of negative slope variances
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ class StructuralProblem:
 
     def objective(self, model: StructuralModel) -> StructuralObjective:
         """The criterion of a model of the same variables on these data."""
+        if model.random_slopes:
+            return SlopeObjective(model, self.statistics, self.exogenous)
         return StructuralObjective(model, self.statistics, self.exogenous)
 
 
@@ -117,7 +121,7 @@ def prepare_structural(design: StructuralDesign) -> StructuralProblem:
 
 def _check_clusters(model: StructuralModel, n_clusters: int) -> None:
     """With no more clusters than level-2 variables the likelihood has no maximum."""
-    names = model.observed("between")
+    names = model.located("between")
     if model.cluster and n_clusters <= len(names):
         raise EstimationError(
             "A group has more clusters than variables at the between level.",
@@ -144,7 +148,7 @@ def fit_model(problem: StructuralProblem) -> StructuralFit:
     """Estimate the problem's own model, from rough moments of the data.
 
     Where that is not certified, it starts again from the moments of the saturated model, and the
-    lower criterion is kept.
+    lower criterion is kept. Models with random slopes have no saturated model.
 
     Raises
     ------
@@ -154,10 +158,10 @@ def fit_model(problem: StructuralProblem) -> StructuralFit:
     try:
         first: StructuralFit | None = fit_structural(problem, model)
     except EstimationError as error:
-        if not isinstance(error.__cause__, LikelihoodError):
+        if model.random_slopes or not isinstance(error.__cause__, LikelihoodError):
             raise
         first = None
-    if first is not None and first.certificate.is_certified:
+    if first is not None and (first.certificate.is_certified or model.random_slopes):
         return first
     second = fit_structural(problem, model, fit_saturated(problem))
     if first is None or second.certificate.is_certified or second.criterion < first.criterion:
@@ -191,9 +195,15 @@ def fit_structural(
     iterations = 0
     history: list[float] = []
     stages: list[tuple[Callable[[Array], Array], float, int]] = [
-        (lambda t: 2.0 * objective.information(t), _SCORING_TOLERANCE, _MAX_SCORING),
-        (objective.hessian, _NEWTON_TOLERANCE, _MAX_ITERATIONS),
+        (
+            objective.hessian,
+            _NEWTON_TOLERANCE,
+            _MAX_SLOPES if model.random_slopes else _MAX_ITERATIONS,
+        )
     ]
+    if not model.random_slopes:  # with them there is no expected information
+        scoring = (lambda t: 2.0 * objective.information(t), _SCORING_TOLERANCE, _MAX_SCORING)
+        stages.insert(0, scoring)
     for curvature, tolerance, most in stages:
         try:
             path = _minimise(objective, curvature, theta, value, scale, tolerance, most)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from multilevel.errors import EstimationError
 from multilevel.likelihood.structural.objective import StructuralObjective
+from multilevel.likelihood.structural.slope_objective import SlopeObjective
 
 Array = NDArray[np.float64]
 _RANK_LIMIT = 1e-8  # smallest singular value of the Jacobian with columns of length 1
@@ -52,6 +53,7 @@ def moment_jacobian(objective: StructuralObjective, theta: Array) -> Array:
     parts = []
     for g, data in enumerate(objective.groups):
         at, along = objective.directions(theta, g)
+        # a random slope is known from its cluster, like a between part; but it has its own mean
         b = data.n_both
         own = [np.sqrt(np.abs(np.diag(cov))) for cov in (at.cov_within, at.cov_between)]
         within, between = (np.maximum(size, 1e-300) for size in own)
@@ -61,6 +63,9 @@ def moment_jacobian(objective: StructuralObjective, theta: Array) -> Array:
         for cov, size in ((along.cov_within, within), (along.cov_between, between)):
             rows, columns = np.tril_indices(cov.shape[1])
             parts.append((cov / np.outer(size, size))[:, rows, columns])
+        if isinstance(objective, SlopeObjective):
+            carry = objective.carry_directions(theta, g)
+            parts.append(carry.reshape(len(carry), -1))
     unit = natural_units(objective, theta)
     return np.concatenate(parts, axis=1).T * unit
 

@@ -91,11 +91,39 @@ def start_values(
     for g, own in enumerate(moments):
         for level in LEVELS:
             block = _BlockStart(model, level, g, own[level], is_plain)
+            slopes = _slope_starts(model, g, own, is_plain) if level == "between" else {}
             for p in model.block(level, g):
                 if p.is_free:
-                    total[p.free] += p.start if not math.isnan(p.start) else block.of(p)
+                    found = slopes.get((p.lhs, p.op, p.rhs), math.nan)
+                    found = block.of(p) if math.isnan(found) else found
+                    total[p.free] += p.start if not math.isnan(p.start) else found
                     count[p.free] += 1.0
     return np.asarray(total / np.maximum(count, 1.0))
+
+
+def _slope_starts(
+    model: StructuralModel, g: int, own: dict[Level, LevelMoments], is_plain: bool
+) -> dict[tuple[str, str, str], float]:
+    """Starts of random slopes: pooled within slope, a small variance; intercepts to match."""
+    if not model.random_slopes:
+        return {}
+    within, between = own["within"], own["between"]
+    block = _BlockStart(model, "within", g, within, is_plain)
+    out: dict[tuple[str, str, str], float] = {}
+    for s in model.random_slopes:
+        x, y = within.names.index(s.predictor), within.names.index(s.outcome)
+        slope = block.slope(s.outcome, s.predictor)
+        ratio = float(within.cov[y, y] / within.cov[x, x])
+        out[s.name, "~1", ""] = slope
+        out[s.name, "~~", s.name] = (0.5 if is_plain else 0.1) * ratio
+        if s.outcome in model.both:
+            upper = _BlockStart(model, "between", g, between, is_plain)
+            is_both = s.predictor in model.both
+            mean = between.mean[between.names.index(s.predictor)] if is_both else within.mean[x]
+            key = (s.outcome, "~1", "")
+            start = out.get(key, upper.mean(s.outcome))
+            out[key] = start - slope * float(mean)
+    return out
 
 
 class _BlockStart:
@@ -109,7 +137,11 @@ class _BlockStart:
         moments: LevelMoments,
         is_plain: bool,
     ) -> None:
-        self._rows, self._m, self._plain = model.block(level, group), moments, is_plain
+        self._rows, self._m, self._plain = list(model.block(level, group)), moments, is_plain
+        if level == "within":
+            self._rows += [
+                Parameter(level, group, s.outcome, "~", s.predictor) for s in model.random_slopes
+            ]
         self._place = {name: i for i, name in enumerate(moments.names)}
         self._latent = set(model.latent(level))
         self._indicators = {r.rhs for r in self._rows if r.op == "=~"}
@@ -155,9 +187,9 @@ class _BlockStart:
         if p.op == "=~":
             return self._loading(p)
         if p.op == "~":
-            return self._slopes.get((p.lhs, p.rhs), 0.0)
+            return self.slope(p.lhs, p.rhs)
         if p.op == "~1":
-            return self._mean(p.lhs)
+            return self.mean(p.lhs)
         if p.is_variance:
             if p.lhs in self._latent:
                 return self._latent_variance(p.lhs)
@@ -184,7 +216,12 @@ class _BlockStart:
             size = math.sqrt(0.5 * self._var(p.rhs) / latent)  # the latent variance is the unit
         return sign * size
 
-    def _mean(self, name: str) -> float:
+    def slope(self, outcome: str, predictor: str) -> float:
+        """Slope of the regression among the moments; 0 where there is none."""
+        return self._slopes.get((outcome, predictor), 0.0)
+
+    def mean(self, name: str) -> float:
+        """Intercept of the regression among the moments."""
         if name not in self._place:
             return 0.0
         mean = float(self._m.mean[self._place[name]])

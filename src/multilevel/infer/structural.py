@@ -105,6 +105,12 @@ def structural_covariance(
     objective = problem.objective(fit.model)
     sentence = _SENTENCES[type].format(n=fit.n_clusters)
     if type == "expected":
+        if fit.model.random_slopes:
+            raise InferenceError(
+                "The expected information exists for models without random slopes.",
+                f"random slopes {', '.join(fit.model.slope_names)}",
+                'write std_errors="observed" or "robust"',
+            )
         inverse = inverse_information(objective.information(fit.theta), type)
         return StructuralCovariance(type, inverse, sentence)
     inverse = inverse_information(0.5 * objective.hessian(fit.theta), "observed")

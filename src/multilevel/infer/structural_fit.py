@@ -26,6 +26,8 @@ from multilevel.model.structural.records import LEVELS, Level
 
 Array = NDArray[np.float64]
 _NAN = float("nan")
+_MEASURES = ("cfi", "tli", "rmsea", "rmsea_low", "rmsea_high", "cfi_robust", "tli_robust",
+             "rmsea_robust", "srmr_within", "srmr_between")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,29 @@ def fit_measures(
         srmr_within=srmr["within"],
         srmr_between=srmr["between"],
         sentence=_sentence(model, saturated),
+    )
+
+
+def criteria_alone(fit: StructuralFit) -> FitMeasures:
+    """-2 log-likelihood, AIC and BIC of a model with random slopes; all else is NaN.
+
+    Given the predictors, every row has its own covariance matrix, so that there is no saturated
+    model to compare with.
+    """
+    none = ChiSquare(_NAN, 0, _NAN, _NAN, _NAN, _NAN)
+    return FitMeasures(
+        minus2_loglik=fit.criterion,
+        minus2_loglik_saturated=_NAN,
+        n_parameters=fit.n_parameters,
+        aic=fit.aic,
+        bic=fit.bic,
+        model=none,
+        baseline=none,
+        **dict.fromkeys(_MEASURES, _NAN),
+        sentence=(
+            "A model with random slopes has no saturated model, hence no chi-square, CFI, TLI,"
+            " RMSEA or SRMR: compare it with simpler models by the change of -2 log-likelihood."
+        ),
     )
 
 

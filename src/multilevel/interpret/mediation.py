@@ -18,7 +18,8 @@ class MediationEffect:
 
     Attributes
     ----------
-    effect : ``indirect``, ``direct``, ``total`` or ``b`` (the path from m to y).
+    effect : ``indirect``, ``direct``, ``total``, ``b`` (the path from m to y) or, with random
+        slopes, ``slope_covariance`` (tau_ab, a part of the indirect effect).
     level : ``within``, ``between`` or ``contextual``.
     estimate, std_error, statistic, p_value : delta method, z test.
     conf_low, conf_high : Monte Carlo interval.
@@ -71,6 +72,13 @@ def mediation_sentences(
             f" {direct.estimate:.4g} ({direct.conf_low:.4g} to {direct.conf_high:.4g}), the total"
             f" {total.estimate:.4g}."
         )
+    if ("slope_covariance", "within") in by:
+        tau = by["slope_covariance", "within"]
+        out.append(
+            f"The slopes of {plan.x} to {plan.m} and of {plan.m} to {plan.y} differ between"
+            f" {cluster}; their covariance, {tau.estimate:.4g} ({tau.conf_low:.4g} to"
+            f" {tau.conf_high:.4g}), is part of the indirect effect within."
+        )
     if "within" not in plan.levels:
         out.append(
             f"In a {plan.design} design no indirect effect exists within {cluster}: a variable"
@@ -84,9 +92,19 @@ def mediation_sentences(
     if ("b", "contextual") in by:
         b, i = by["b", "contextual"], by["indirect", "contextual"]
         differ = "differ" if _excludes_zero(i.conf_low, i.conf_high) else "are not shown to differ"
+        if plan.random:
+            how = (
+                f"The level-2 slope of {plan.m} in the model is contextual, because the observed"
+                f" {plan.m} stands in the product with its random slope; the slopes of {plan.x} are"
+                f" between slopes, because {plan.x} is split at its observed cluster means."
+            )
+        else:
+            how = (
+                "The level-2 slopes are between slopes, because level-1 variables are split into"
+                " latent parts."
+            )
         out.append(
-            f"The level-2 slopes are between slopes, because level-1 variables are split into"
-            f" latent parts. The contextual slope of {plan.m} (between minus within) is"
+            f"{how} The contextual slope of {plan.m} (between minus within) is"
             f" {b.estimate:.4g} ({b.conf_low:.4g} to {b.conf_high:.4g}); the two indirect effects"
             f" {differ} ({i.estimate:.4g}, {i.conf_low:.4g} to {i.conf_high:.4g})."
         )

@@ -18,6 +18,7 @@ from multilevel.infer.structural import parameter_values
 from multilevel.likelihood.structural.moments import Implied
 from multilevel.likelihood.structural.objective import StructuralObjective
 from multilevel.model.structural.records import LEVELS, Level, Parameter
+from multilevel.model.structural.slopes import downstream
 
 Array = NDArray[np.float64]
 _STEP = 1e-30
@@ -44,10 +45,13 @@ def standardized_solution(problem: StructuralProblem, fit: StructuralFit) -> tup
 
     Loadings and slopes in standard deviations of both variables; variances as shares of the
     variance; covariances of residuals as correlations; intercepts in standard deviations. NaN
-    where a variance is not positive.
+    where a variance is not positive, and with random slopes, where the variance of an outcome
+    depends on the predictor.
     """
-    objective = problem.objective(fit.model)
     raw, slope = parameter_values(problem, fit)
+    if fit.model.random_slopes:
+        return np.full_like(raw, np.nan), np.full_like(slope, np.nan)
+    objective = problem.objective(fit.model)
     value = _standardise(objective, fit.theta, raw)
     jacobian = np.zeros_like(slope)
     for a in range(fit.n_parameters):
@@ -93,7 +97,12 @@ def _root(variance: Any, power: float) -> Any:
 def explained_variances(
     problem: StructuralProblem, fit: StructuralFit
 ) -> tuple[ExplainedVariance, ...]:
-    """R-squared of every variable that something points at, by group and level."""
+    """R-squared of every variable that something points at, by group and level.
+
+    Variables that depend on a random slope are left out within clusters: their variance differs
+    with the predictor.
+    """
+    moving = {n for s in fit.model.random_slopes for n in downstream(fit.model, s.outcome)}
     objective = problem.objective(fit.model)
     out = []
     for g, label in enumerate(fit.model.groups):
@@ -103,6 +112,8 @@ def explained_variances(
             block = fit.model.block(level, g)
             pointed = [p.lhs if p.op == "~" else p.rhs for p in block if p.op in ("~", "=~")]
             for name in dict.fromkeys(pointed):
+                if level == "within" and name in moving:
+                    continue
                 i = names.index(name)
                 total, left = float(at.full_cov[i, i]), float(at.S[i, i])
                 share = 1.0 - left / total if total > 0.0 else float("nan")

@@ -61,6 +61,10 @@ def level_two_slopes(
         for p in fit.model.block("between", g):
             if p.op != "~" or p.lhs not in fit.model.both:
                 continue
+            varying = _random_partner(fit, p, g, data)
+            if varying is not None:
+                out.append(_slope(fit, covariance, p, varying[1], varying[0], False, varying[2]))
+                continue
             if p.rhs in fit.model.both:
                 partner, kind = p.rhs, "between"
             else:
@@ -73,6 +77,18 @@ def level_two_slopes(
             is_between = kind == "between"
             out.append(_slope(fit, covariance, p, own, partner, is_between))
     return tuple(out)
+
+
+def _random_partner(
+    fit: StructuralFit, p: Parameter, g: int, data: StructuralGroup
+) -> tuple[str, Parameter, str] | None:
+    """Predictor, mean and name of the random slope of which ``p`` is the level-2 partner."""
+    for s in fit.model.random_slopes:
+        is_partner = p.rhs == s.predictor or is_cluster_mean(fit.model, data, s.predictor, p.rhs)
+        if s.outcome == p.lhs and is_partner:
+            mean = next(r for r in fit.model.block("between", g) if (r.lhs, r.op) == (s.name, "~1"))
+            return s.predictor, mean, s.name
+    return None
 
 
 def is_cluster_mean(model: StructuralModel, data: StructuralGroup, x: str, z: str) -> bool:
@@ -108,6 +124,7 @@ def _slope(
     own: Parameter | None,
     partner: str,
     is_between: bool,
+    random: str = "",
 ) -> LevelTwoSlope:
     w, dw = _dual(fit, own)
     b, db = _dual(fit, p)
@@ -122,6 +139,13 @@ def _slope(
         if is_between
         else f"{partner} stands at level 1 as observed and {p.rhs} is its cluster mean"
     )
+    if random:
+        moved = any(r.op == "~" and r.lhs == random for r in fit.model.block("between", p.group))
+        why = f"{partner} stands as observed in the product with its random slope {random}"
+        own_x = [t.predictor for t in fit.model.random_slopes if t.outcome == p.rhs]
+        if own_x:
+            why += f", and the between part of {p.rhs} is its value where {own_x[0]} is 0"
+        why += f"; the within slope is that where the predictors of {random} are 0" * moved
     p_text = f", p {'< .001' if ratio < 0.001 else f'= {ratio:.3f}'}" if np.isfinite(ratio) else ""
     kind: SlopeKind = "between" if is_between else "contextual"
     sentence = (

@@ -80,6 +80,10 @@ def _data(report: StructuralReport) -> Section:
         lines.append(f"Within only: {', '.join(model.within_only)}")
     if model.between_only:
         lines.append(f"Between only: {', '.join(model.between_only)}")
+    lines += [
+        f"Random slope {s.name}: {s.outcome} on the observed {s.predictor}"
+        for s in model.random_slopes
+    ]
     sentences = list(design.notes)
     if design.missing:
         holes = join_words([f"{name} {n}" for name, n in design.missing.items()])
@@ -140,6 +144,8 @@ def _grid(report: StructuralReport, rows: Sequence[int]) -> Grid:
         p = parameters[k]
         block = report.fit.model.block(p.level, p.group)
         pointed_at = {r.lhs for r in block if r.op == "~"} | {r.rhs for r in block if r.op == "=~"}
+        if p.level == "within":
+            pointed_at |= {s.outcome for s in report.fit.model.random_slopes}
         words = _words(p, p.lhs in pointed_at)
         known = np.isfinite(tests.std_error[k])
         body.append(
@@ -185,7 +191,9 @@ def _explained(report: StructuralReport) -> Section:
 
 def _measures(m: FitMeasures) -> Section:
     lines = [
-        f"-2 log-likelihood {m.minus2_loglik:.2f} (saturated {m.minus2_loglik_saturated:.2f})",
+        f"-2 log-likelihood {m.minus2_loglik:.2f}"
+        + f" (saturated {m.minus2_loglik_saturated:.2f})"
+        * bool(np.isfinite(m.minus2_loglik_saturated)),
         f"{count(m.n_parameters, 'parameter')}    AIC {m.aic:.2f}    BIC {m.bic:.2f}",
     ]
     if m.model.df > 0:

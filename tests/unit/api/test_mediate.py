@@ -137,8 +137,6 @@ def test_questions_without_an_answer(clusters):
         mlm.mediate(x="w", m="um", y="uy", data=clusters, cluster="g")
     with pytest.raises(ModelError, match="different columns"):
         mlm.mediate(x="x", m="m", y="x", data=clusters, cluster="g")
-    with pytest.raises(ModelError, match="random slopes are not estimated"):
-        mlm.mediate(x="x", m="m", y="y", data=clusters, cluster="g", slopes="random")
     one = clusters.assign(k=1.0)
     with pytest.raises(DesignError, match="'k' has one value"):
         mlm.mediate(x="k", m="m", y="y", data=one, cluster="g")

@@ -52,7 +52,7 @@ class LevelMap:
     Attributes
     ----------
     names : all variables, the first ``n_observed`` of them observed.
-    n_observed : p.
+    n_observed : p, observed variables and, between clusters, random slopes.
     n_free : q, free parameters of the whole model.
     entries : where each parameter stands.
     """
@@ -141,8 +141,8 @@ def level_map(
     ----------
     taken : ``{(lhs, op, rhs): value}`` moments of fixed exogenous predictors, from the data.
     """
-    observed = model.observed(level)
-    names = (*observed, *model.latent(level))
+    observed = model.located(level)
+    names = (*observed, *(n for n in model.latent(level) if n not in observed))
     place = {name: i for i, name in enumerate(names)}
 
     def entry(p: Parameter) -> Entry:

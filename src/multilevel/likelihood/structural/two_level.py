@@ -73,7 +73,7 @@ class Gradient:
     cov_between: Numbers
 
 
-def _masked_inverse(matrix: Numbers, seen: Numbers, what: str) -> tuple[Numbers, Numbers]:
+def masked_inverse(matrix: Numbers, seen: Numbers, what: str) -> tuple[Numbers, Numbers]:
     """Inverse and log determinant of the observed part by pattern, (m, p, p) and (m,)."""
     outer = seen[:, :, None] * seen[:, None, :]
     filled = outer * matrix + (np.eye(seen.shape[1]) * (1.0 - seen)[:, :, None])
@@ -115,8 +115,8 @@ def inverses(data: GroupStatistics, at: Moments) -> Inverses:
     LikelihoodError : a covariance matrix outside the region where the likelihood exists.
     """
     b = data.n_both
-    W, log_w = _masked_inverse(at.cov_within, data.seen, "within-level")
-    Z, log_z = _masked_inverse(at.cov_between[b:, b:], data.seen_z, "level-2 variables'")
+    W, log_w = masked_inverse(at.cov_within, data.seen, "within-level")
+    Z, log_z = masked_inverse(at.cov_between[b:, b:], data.seen_z, "level-2 variables'")
     cross = at.cov_between[:b, b:] * data.seen_z[:, None, :]
     B = cross @ Z
     S = at.cov_between[:b, :b] - B @ np.swapaxes(cross, 1, 2)

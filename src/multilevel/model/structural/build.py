@@ -19,6 +19,7 @@ from multilevel.model.structural.records import (
     StructuralModel,
 )
 from multilevel.model.structural.scan import refuse
+from multilevel.model.structural.slopes import check_slopes, default_slope_covariances
 
 
 @dataclass(frozen=True)
@@ -84,6 +85,8 @@ def build_structural(
     * the first loading of a latent variable is 1 (``latent_scale="variance"``: its variance is 1);
     * covariances are free among exogenous latent variables, among exogenous observed predictors,
       and among the residuals of outcomes that predict nothing and indicate nothing;
+    * random slopes have a free mean and variance, and covary with each other and with the between
+      parts of the variables on both levels, unless one has an effect on the other;
     * a variable on both levels has its mean at the between level (zero within); a within-only or
       between-only variable has it at its own level; latent variables have mean zero.
 
@@ -139,14 +142,7 @@ def _check_levels(parsed: Parsed, cluster: str) -> None:
         raise ModelError(
             "A between level needs clusters.", "no cluster", 'say which, e.g. cluster="school"'
         )
-    if parsed.slopes:
-        slope = parsed.slopes[0]
-        raise ModelError(
-            "Slopes of a structural model are the same in every cluster.",
-            f"the random slope {slope.name} | {slope.outcome} ~ {slope.predictor}",
-            f"write {slope.outcome} ~ {slope.predictor}, or fit one outcome with a random slope "
-            f'by fit("{slope.outcome} ~ {slope.predictor} + ({slope.predictor} | cluster)")',
-        )
+    check_slopes(parsed)
 
 
 @dataclass
@@ -170,6 +166,9 @@ class _Block:
         self._set_scales()
         self._variances()
         self._covariances()
+        if self.level == "between":
+            for a, b in default_slope_covariances(self.parsed, split, self.fixed):
+                self._add(a, "~~", b)
         self._means(split)
         return self.rows
 
@@ -215,6 +214,8 @@ class _Block:
         """Give every latent variable its unit."""
         for latent in self.roles.latent:
             mine = [i for i, r in enumerate(self.rows) if r.op == "=~" and r.lhs == latent]
+            if latent in {s.name for s in self.parsed.slopes}:
+                continue  # the unit of a slope is that of its variables
             if self.latent_scale == "variance":
                 self._add(latent, "~~", latent, 1.0)
             elif mine and math.isnan(self.rows[mine[0]].value):
@@ -250,5 +251,6 @@ class _Block:
         for name in self.roles.observed:
             is_elsewhere = self.level == "within" and name in split
             self._add(name, "~1", "", 0.0 if is_elsewhere else math.nan)
+        slopes = {s.name for s in self.parsed.slopes}
         for name in self.roles.latent:
-            self._add(name, "~1", "", 0.0)
+            self._add(name, "~1", "", math.nan if name in slopes else 0.0)

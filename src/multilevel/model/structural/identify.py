@@ -48,7 +48,7 @@ def _check_scales(model: StructuralModel, level: Level, group: int) -> None:
 
 def _check_count(model: StructuralModel, level: Level, group: int) -> None:
     block = model.block(level, group)
-    p = len(model.observed(level))
+    p = len(model.located(level))
     n_fixed = sum(1 for r in block if r.origin == "exogenous" and r.op == "~~")
     room = p * (p + 1) // 2 - n_fixed
     free = {r.free: r for r in block if r.is_free and r.op != "~1"}

@@ -31,6 +31,9 @@ class MediationPlan:
     design : e.g. ``"1-1-1"``.
     levels : levels at which an indirect effect exists.
     text : the model in the language of ``sem``.
+    random : the paths whose slopes vary over clusters: ``"a"``, ``"b"``.
+    split : names of the columns that hold x less its observed cluster mean, and that mean, where
+        the model needs them (random slopes); empty otherwise.
     """
 
     x: str
@@ -40,12 +43,14 @@ class MediationPlan:
     design: str
     levels: tuple[str, ...]
     text: str
+    random: tuple[str, ...] = ()
+    split: tuple[str, ...] = ()
 
 
 def plan_mediation(
     x: str, m: str, y: str, covariates: Sequence[str], homes: Mapping[str, Home]
 ) -> MediationPlan:
-    """Write the model.
+    """Write the model with the same slopes in all clusters.
 
     Parameters
     ----------
@@ -57,6 +62,35 @@ def plan_mediation(
     Raises
     ------
     ModelError : repeated variables, or three variables that never vary at one level.
+    """
+    at, levels = variables_by_level(x, m, y, covariates, homes)
+    lines = []
+    for level, present in at.items():
+        lines += [f"level: {level}", *_equations(level, x, m, y, covariates, present)]
+    lines += [line for level in levels for line in _definitions(level)]
+    if len(levels) == 2:
+        lines += [
+            "b_contextual := b_between - b_within",
+            "indirect_contextual := indirect_between - indirect_within",
+        ]
+    return MediationPlan(
+        x, m, y, tuple(covariates), design_name(x, m, y, homes), levels, "\n".join(lines)
+    )
+
+
+def design_name(x: str, m: str, y: str, homes: Mapping[str, Home]) -> str:
+    """Levels of x, m and y, e.g. ``"2-1-1"``."""
+    return "-".join(_DIGIT[homes[n]] for n in (x, m, y))
+
+
+def variables_by_level(
+    x: str, m: str, y: str, covariates: Sequence[str], homes: Mapping[str, Home]
+) -> tuple[dict[str, list[str]], tuple[str, ...]]:
+    """Variables that vary at each level, and the levels at which an indirect effect exists.
+
+    Raises
+    ------
+    ModelError : as ``plan_mediation``.
     """
     names = (x, m, y, *covariates)
     if len(set(names)) < len(names):
@@ -80,17 +114,7 @@ def plan_mediation(
             f"{x}, {m} and {y} have one value per cluster",
             "keep one row per cluster and fit m ~ a*x and y ~ b*m + x by sem() without cluster",
         )
-    lines = []
-    for level, present in at.items():
-        lines += [f"level: {level}", *_equations(level, x, m, y, covariates, present)]
-    lines += [line for level in levels for line in _definitions(level)]
-    if len(levels) == 2:
-        lines += [
-            "b_contextual := b_between - b_within",
-            "indirect_contextual := indirect_between - indirect_within",
-        ]
-    design = "-".join(_DIGIT[homes[n]] for n in (x, m, y))
-    return MediationPlan(x, m, y, tuple(covariates), design, levels, "\n".join(lines))
+    return at, levels
 
 
 def _varies(home: Home) -> str:

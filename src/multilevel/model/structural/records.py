@@ -128,6 +128,21 @@ class StructuralModel:
         """Latent variables of a level."""
         return self.latent_within if level == "within" else self.latent_between
 
+    @property
+    def slope_names(self) -> tuple[str, ...]:
+        """Names of the random slopes."""
+        return tuple(s.name for s in self.random_slopes)
+
+    def located(self, level: Level) -> tuple[str, ...]:
+        """Variables of a level whose moments the likelihood needs.
+
+        Those observed; at the between level the random slopes stand after the variables on both
+        levels.
+        """
+        if level == "within":
+            return self.observed(level)
+        return self.both + self.slope_names + self.between_only
+
     def block(self, level: Level, group: int) -> tuple[Parameter, ...]:
         """The parameters of one level of one group."""
         return tuple(p for p in self.parameters if p.level == level and p.group == group)

@@ -12,7 +12,11 @@ def exogenous_predictors(model: StructuralModel, level: Level) -> tuple[str, ...
     """Observed predictors of a level that nothing points at."""
     block = model.block(level, 0)
     predictors = {p.rhs for p in block if p.op == "~"}
+    if level == "within":
+        predictors |= {s.predictor for s in model.random_slopes}
     pointed_at = {p.lhs for p in block if p.op == "~"} | {p.rhs for p in block if p.op == "=~"}
+    if level == "within":
+        pointed_at |= {s.outcome for s in model.random_slopes}
     return tuple(n for n in model.observed(level) if n in predictors - pointed_at)
 
 

@@ -140,8 +140,19 @@ def test_random_slope_is_read():
     parsed = parse_structural("level: within\n s | y ~ x\nlevel: between\n s ~ w\n y ~~ s")
     assert parsed.slopes[0].name == "s"
     assert parsed.latent("between") == ("s",)
-    with pytest.raises(ModelError, match=r"random slope s \| y ~ x"):
-        build_structural(parsed, cluster="school")
+    model = build_structural(parsed, cluster="school")
+    assert model.slope_names == ("s",)
+    assert model.located("between") == ("y", "s", "w")
+    between = {p.name for p in model.block("between", 0) if p.is_free}
+    assert {"s ~ 1", "s ~~ s", "s ~ w", "y ~~ s"} <= between
+
+
+def test_random_slopes_covary_unless_one_predicts_the_other():
+    text = "level: 1; s | y ~ x; t | y ~ z; level: 2; y ~ w + t; s ~~ 0*y"
+    model = build_structural(parse_structural(text), cluster="school")
+    free = {p.name for p in model.block("between", 0) if p.is_free and p.op == "~~"}
+    assert "s ~~ t" in free
+    assert not {"s ~~ y", "t ~~ y", "y ~~ t"} & free
 
 
 def test_definition_has_exact_derivatives():
