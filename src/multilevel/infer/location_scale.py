@@ -1,4 +1,7 @@
-"""Is there a random scale effect at all? The likelihood-ratio test against the model without it."""
+"""Likelihood-ratio tests of random scale effects: are there any, do they follow the location?
+
+Source: Stram & Lee 1994 for a variance on the boundary.
+"""
 
 from __future__ import annotations
 
@@ -43,6 +46,58 @@ class RandomScaleTest:
     sentence: str
 
 
+@dataclass(frozen=True)
+class ScaleCorrelationTest:
+    """The likelihood-ratio test of all correlations between location and scale of one factor.
+
+    ``df``: how many correlations; ``minus2_loglik_without``: of the fit without them.
+    """
+
+    group: str
+    statistic: float
+    df: int
+    p_value: float
+    minus2_loglik: float
+    minus2_loglik_without: float
+    sentence: str
+
+
+def scale_correlation_test(
+    prepared: GeneralizedPrepared, fit: GeneralizedFit, part: int, group: str | None = None
+) -> ScaleCorrelationTest:
+    """Refit with scale effects independent of location effects and compare (chi-square).
+
+    Raises
+    ------
+    InferenceError : no factor with correlated location and scale effects.
+    """
+    design = prepared.design
+    at = _block_of(design, part, group)
+    block, parts = design.blocks[at], design.block_parts[at]
+    n_scale = sum(d == part for d in parts)
+    n_location = len(parts) - n_scale
+    is_joint = block.structure.terms == ((0, len(parts), "unstructured"),)
+    if not is_joint or n_location == 0:
+        raise InferenceError(
+            "The test needs correlated location and scale effects of one factor.",
+            f"effects of {block.group} without such correlations",
+            f"write ({block.names[0]} | {block.group}) in scale=, with a single bar",
+        )
+    apart = factor_map(((n_location, "unstructured"), (n_scale, "unstructured")))
+    blocks = list(design.blocks)
+    blocks[at] = replace(block, structure=apart)
+    without = _refitted(replace(design, blocks=tuple(blocks)), fit, fit.approximation.points)
+    statistic = max(0.0, without.criterion - fit.criterion)
+    df = n_location * n_scale
+    p_value = float(chi_square_tail(statistic, df))
+    verdict = "go together" if p_value < 0.05 else "are not shown to go together"
+    return ScaleCorrelationTest(
+        block.group, statistic, df, p_value, fit.criterion, without.criterion,
+        f"Location and scale effects of {block.group} {verdict}: -2 delta LL = {statistic:.2f}, "
+        f"chi2({df}), p = {p_value:.3g}.",
+    )  # fmt: skip
+
+
 def random_scale_test(
     prepared: GeneralizedPrepared, fit: GeneralizedFit, part: int, group: str | None = None
 ) -> RandomScaleTest:
@@ -64,16 +119,7 @@ def random_scale_test(
         sum(b.structure.n_parameters for b in design.blocks)
         - sum(b.structure.n_parameters for b in reduced.blocks)
     )  # fmt: skip
-    without = fit_generalized(
-        prepare_generalized(reduced), n_quad=_points(design, fit, reduced, at, part),
-        accuracy="none", penalty=penalty_names(fit) or None,
-    )  # fmt: skip
-    if without.certificate.status == "not_certified":
-        raise InferenceError(
-            "The model without the scale effects must be estimated too.",
-            without.certificate.sentence,
-            "simplify the model for the means or rescale predictors",
-        )
+    without = _refitted(reduced, fit, _points(design, fit, reduced, at, part))
     statistic = max(0.0, without.criterion - fit.criterion)
     n_scale = sum(d == part for d in design.block_parts[at])
     naive = float(chi_square_tail(statistic, gone))
@@ -88,6 +134,23 @@ def random_scale_test(
         f"Clusters of {name} {verdict} in their {design.parts[part].spec.meaning.split(':')[0]} "
         f"beyond its predictors: -2 delta LL = {statistic:.2f}, {words}, p = {p_value:.3g}.",
     )  # fmt: skip
+
+
+def _refitted(
+    design: GeneralizedDesign, fit: GeneralizedFit, points: int | tuple[int, ...]
+) -> GeneralizedFit:
+    """The smaller model, shown to be at its optimum."""
+    found = fit_generalized(
+        prepare_generalized(design), n_quad=points, accuracy="none",
+        penalty=penalty_names(fit) or None,
+    )  # fmt: skip
+    if found.certificate.status == "not_certified":
+        raise InferenceError(
+            "The smaller model must be estimated too.",
+            found.certificate.sentence,
+            "simplify the model for the means or rescale predictors",
+        )
+    return found
 
 
 def _block_of(design: GeneralizedDesign, part: int, group: str | None) -> int:

@@ -87,7 +87,24 @@ def test_double_bar_leaves_the_scale_effect_uncorrelated(
     assert m.n_parameters == fitted.n_parameters - 1
     assert m.minus2_loglik > fitted.minus2_loglik
     assert m.scale_correlations().empty
+    test = fitted.test_scale_correlation().iloc[0]
+    assert test["minus2_loglik_without"] == pytest.approx(m.minus2_loglik, abs=1e-6)
+    assert test["df"] == 1
+    assert test["p_value"] < 0.01
+    with pytest.raises(InferenceError, match="correlated"):
+        m.test_scale_correlation()
     assert m.test_random_scale().loc[0, "null"] == "50:50 mixture of chi2(0) and chi2(1)"
+
+
+def test_correlations_at_their_limit_have_a_test_but_no_interval() -> None:
+    m = fit("mathach ~ ses + minority + (1 | school)", mlm.load_hsb(),
+            scale="~ minority + (1 | school)", accuracy="none")  # fmt: skip
+    table = m.scale_correlations()
+    if abs(table.loc[0, "estimate"]) <= 0.95:
+        pytest.fail("this model was chosen because its correlation lies near -1")
+    assert np.isnan(table.loc[0, "conf_low"])
+    assert table.loc[0, "p_value"] < 0.001
+    assert m.test_scale_correlation().loc[0, "p_value"] < 0.001
 
 
 def test_random_slopes_stay_one_dimensional(data: pd.DataFrame) -> None:

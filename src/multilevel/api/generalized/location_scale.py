@@ -9,7 +9,12 @@ import pandas as pd
 
 from multilevel.api.frames import frame_of_records
 from multilevel.api.generalized.result import GeneralizedMultilevelFit
-from multilevel.infer.location_scale import RandomScaleTest, random_scale_test
+from multilevel.infer.location_scale import (
+    RandomScaleTest,
+    ScaleCorrelationTest,
+    random_scale_test,
+    scale_correlation_test,
+)
 from multilevel.interpret.location_scale.clusters import (
     ClusterVariance,
     cluster_variances,
@@ -89,7 +94,8 @@ class LocationScaleFit(GeneralizedMultilevelFit):
         """Correlations of scale effects with location effects (and each other), with Wald tests.
 
         Columns ``group, term, with_term, estimate, std_error, statistic, p_value, conf_low,
-        conf_high``; intervals and tests on Fisher's z scale, missing on the boundary.
+        conf_high``; intervals on Fisher's z scale (missing beyond +/- 0.95), tests of the
+        covariance. ``test_scale_correlation`` is the likelihood-ratio test.
         """
         found, sentence = scale_correlations(self.design, self.fit, conf_level)
         return _frame(found, ScaleCorrelation, sentence)
@@ -103,6 +109,15 @@ class LocationScaleFit(GeneralizedMultilevelFit):
         """
         found = random_scale_test(self._prepared, self.fit, scale_part(self.design), group)
         return _frame((found,), RandomScaleTest, found.sentence)
+
+    def test_scale_correlation(self, group: str | None = None) -> pd.DataFrame:
+        """Do level and variability go together? Likelihood-ratio test against ``(1 || group)``.
+
+        One row with ``group, statistic, df, p_value, minus2_loglik, minus2_loglik_without,
+        sentence``. More exact than the Wald tests of ``scale_correlations``.
+        """
+        found = scale_correlation_test(self._prepared, self.fit, scale_part(self.design), group)
+        return _frame((found,), ScaleCorrelationTest, found.sentence)
 
     def row_variances(
         self, data: Any = None, *, kind: PredictionKind = "population", conf_level: float = 0.95

@@ -24,6 +24,7 @@ from multilevel.interpret.generalized.delta import delta_covariance
 from multilevel.model.covariance.structures import FactorMap
 
 Array = NDArray[np.float64]
+NEAR_LIMIT = 0.95  # correlations beyond this have no Wald tests
 At = Literal["mean", "zero"]
 _INTERCEPT = "(Intercept)"
 
@@ -237,7 +238,10 @@ def scale_correlations(
 ) -> tuple[tuple[ScaleCorrelation, ...], str]:
     """Correlations of scale effects with the other effects of their clusters.
 
-    Wald tests and intervals on Fisher's z scale (delta method); NaN where a variance is zero.
+    Intervals are on Fisher's z scale (delta method; missing beyond +/- 0.95, where that fails).
+    Tests are Wald tests of the covariance divided by the SD of the other effect, which is nearer
+    to normal than the correlation: the two may disagree at the margin. All are missing where a
+    variance is zero.
     """
     z = float(normal_quantile(0.5 + check_level(conf_level) / 2.0))
     out = []
@@ -250,13 +254,17 @@ def scale_correlations(
                 out.append(_correlation(design, fit, t, (a, b), z))
     words = []
     for row in out:
-        if not math.isfinite(row.p_value):
+        if not math.isfinite(row.estimate):
             continue
         more = "vary more" if row.estimate > 0.0 else "vary less"
-        sure = "" if row.p_value < 1.0 - conf_level else ", but this may be chance"
+        if math.isfinite(row.p_value):
+            sure = "" if row.p_value < 1.0 - conf_level else ", but this may be chance"
+            test = f"Wald p = {row.p_value:.3f}{sure}"
+        else:
+            test = "without a Wald test: see test_scale_correlation()"
         words.append(
             f"Clusters of {row.group} with a larger {row.with_term} effect {more} within "
-            f"(correlation {row.estimate:.2f}, Wald p = {row.p_value:.3f}{sure})."
+            f"(correlation {row.estimate:.2f}, {test})."
         )
     return tuple(out), " ".join(words) or "No scale effect is correlated with another effect."
 
@@ -281,23 +289,23 @@ def _correlation(
     if G[a, a] <= 0.0 or G[b, b] <= 0.0:
         return ScaleCorrelation(block.group, *names, *([math.nan] * 6))
 
-    def fisher(psi: Array) -> Array:
+    def both(psi: Array) -> Array:
+        """Fisher's z, and the slope of the scale effect on the other one in SDs of the latter."""
         L = block.structure.factor(psi[start : start + sizes[t]])
         S = L @ L.T
-        rho = S[a, b] / math.sqrt(S[a, a] * S[b, b])
-        return np.array([np.arctanh(np.clip(rho, -1.0 + 1e-12, 1.0 - 1e-12))])
+        rho = np.clip(S[a, b] / math.sqrt(S[a, a] * S[b, b]), -1.0 + 1e-12, 1.0 - 1e-12)
+        return np.array([np.arctanh(rho), S[a, b] / math.sqrt(S[a, a])])
 
     rho = float(G[a, b] / math.sqrt(G[a, a] * G[b, b]))
-    if abs(rho) > 0.9999:  # on the boundary no standard error exists
-        return ScaleCorrelation(block.group, *names, rho, *([math.nan] * 5))
-    value, covariance = delta_covariance(fisher, fit)
-    error = math.sqrt(max(float(covariance[0, 0]), 0.0))
-    if error == 0.0:
-        return ScaleCorrelation(block.group, *names, rho, *([math.nan] * 5))
+    value, covariance = delta_covariance(both, fit)
+    error, slope_error = np.sqrt(np.maximum(np.diag(covariance), 0.0)).tolist()
+    statistic = float(value[1]) / slope_error if slope_error > 0.0 else math.nan
+    p_value = 2.0 * float(normal_tail(abs(statistic)))
+    if abs(rho) > NEAR_LIMIT or error == 0.0:  # Fisher's z runs away, its error faster
+        nan = math.nan
+        return ScaleCorrelation(block.group, *names, rho, nan, statistic, p_value, nan, nan)
     centre = float(value[0])
-    statistic = centre / error
     return ScaleCorrelation(
-        block.group, *names, rho, error * (1.0 - rho**2), statistic,
-        2.0 * float(normal_tail(abs(statistic))),
+        block.group, *names, rho, error * (1.0 - rho**2), statistic, p_value,
         math.tanh(centre - z * error), math.tanh(centre + z * error),
     )  # fmt: skip
