@@ -216,7 +216,8 @@ def test_metrics_convert_by_the_factor_of_birnbaum():
     np.testing.assert_allclose(probit.difficulty, logit.difficulty)
     ogive = verbal("2pl", link="probit")
     ratio = ogive.items(metric="logit").discrimination / logit.discrimination
-    assert ratio.between(0.85, 1.15).all()
+    ratio = ratio[logit["mean"].between(0.1, 0.9)]  # a rare response tells the tails apart
+    assert ratio.between(0.9, 1.1).all()
     assert ratio.mean() == pytest.approx(1.0, abs=0.02)
     with pytest.raises(InferenceError, match="metric"):
         found.items(metric="normal")
