@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from multilevel.errors import EstimationError
 from multilevel.estimate.generalized.prepare import GeneralizedPrepared
 from multilevel.estimate.generalized.records import GeneralizedFit
-from multilevel.estimate.generalized.solve import solve_generalized
+from multilevel.estimate.generalized.solve import rough_start, solve_generalized
 from multilevel.likelihood.generalized.choose import make_objective
 from multilevel.likelihood.generalized.objective import ErrorEstimate
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
@@ -104,10 +104,16 @@ def fit_generalized(
         )  # fmt: skip
         return replace(fit, approximation=done)
     points = default_points(problem) if n_quad is None else n_quad
-    begin = points if reduces(problem) else 1
-    fit = solve_generalized(prepared, points=begin, penalty=penalty, progress=progress)
-    if points != begin:
-        fit = _again(prepared, fit, points, penalty, progress)
+    if points == 1 or reduces(problem):
+        fit = solve_generalized(prepared, points=points, penalty=penalty, progress=progress)
+    else:
+        began = time.perf_counter()
+        psi, modes = rough_start(prepared, penalty=penalty, progress=progress)
+        fit = solve_generalized(
+            prepared, points=points, penalty=penalty, psi_start=psi, modes_start=modes,
+            progress=progress, check=False,
+        )  # fmt: skip
+        fit = replace(fit, seconds={"estimation": time.perf_counter() - began})
     if accuracy == "auto" and dimensions(problem):
         return _climb(prepared, fit, points, penalty, progress)
     if accuracy == "none":

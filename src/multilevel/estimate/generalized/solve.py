@@ -38,6 +38,7 @@ Points = int | tuple[int, ...] | None
 TOLERANCE = 1e-9  # Newton decrement, in units of -2 log-likelihood
 ESCAPE_GAIN = 1e-6
 BOUNDING = ("log", "inverse", "identity", "sqrt")  # links that may leave a predictor out of range
+ROUGH = 0.02  # Newton decrement at which a start is good enough
 LEAST_GAIN = 1e-7  # of several steps together, below which the surface counts as flat
 
 
@@ -210,6 +211,40 @@ def solve_generalized(
                 "use a simpler random part, or a link that leaves the predictor free (logit or "
                 "cloglog for probabilities, log for means)",
             ) from error
+
+
+def rough_start(
+    prepared: GeneralizedPrepared,
+    *,
+    penalty: str | Sequence[str] | None = None,
+    progress: Progress | None = None,
+) -> tuple[Array, list[Array]]:
+    """Parameters (P,) and modes next to the optimum of the Laplace approximation.
+
+    A start for quadrature: the distance left is small beside the one between the two optima, so
+    neither the last digits nor the curvature there would be of use.
+
+    Raises
+    ------
+    EstimationError : as ``solve_generalized``.
+    """
+    problem = prepared.problem
+    wanted = penalty_of(problem, penalty)
+    with blas_threads(0):
+        psi = _first_point(prepared, wanted, None, True)
+        objective = make_objective(problem, 1)
+        if problem.blocks and prepared.design.family.link in BOUNDING:
+            psi = _existing_start(problem, objective, psi)
+        T = scaling_matrix(problem)
+        surface = Surface(objective, T, wanted)
+        phi = np.linalg.inv(T) @ psi
+        path = minimise(
+            surface.value, surface.derivatives, phi, tolerance=ROUGH, max_iterations=50,
+            noise=lambda: 0.0, start_value=_start(surface, phi), on_step=progress,
+            least_gain=LEAST_GAIN,
+        )  # fmt: skip
+        surface.value(path.theta)
+    return T @ path.theta, [modes.copy() for modes in objective.modes()]
 
 
 def _first_point(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
 from multilevel.likelihood.generalized.row import Response, RowLikelihood
@@ -135,12 +137,19 @@ def cut(ptr: Index, numbers_per_row: int) -> list[Chunk]:
     return [Chunk(a, b, slice(int(ptr[a]), int(ptr[b]))) for a, b in pairwise(ends)]
 
 
+def _counting_sort(codes: NDArray[np.integer[Any]], n_levels: int) -> NDArray[np.intp]:
+    """``argsort(codes, kind="stable")`` of levels 0..n_levels-1, in one pass over the rows."""
+    n = codes.size
+    indicator = csr_array((np.ones(n, np.int8), codes, np.arange(n + 1)), shape=(n, n_levels))
+    return np.asarray(indicator.tocsc().indices, dtype=np.intp)
+
+
 def sort_by_cluster(problem: GeneralizedProblem) -> ClusterRows:
     """Sort the rows of a problem with one grouping factor."""
     block = problem.blocks[0]
     codes = np.asarray(block.codes)
     moved = bool(np.any(codes[1:] < codes[:-1]))
-    order = np.argsort(codes, kind="stable") if moved else None
+    order = _counting_sort(codes, block.n_levels) if moved else None
     counts = np.bincount(codes, minlength=block.n_levels)
     levels = np.flatnonzero(counts).astype(np.int64)
     ptr = np.concatenate([[0], np.cumsum(counts[levels])]).astype(np.int64)
