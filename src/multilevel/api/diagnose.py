@@ -12,7 +12,12 @@ from multilevel.api.frames import frame_of_records, square_frame
 from multilevel.api.holder import FitHolder
 from multilevel.errors import InferenceError
 from multilevel.estimate.posterior import random_effects as estimate_random_effects
-from multilevel.infer.robust import RobustType, robust_coefficients, robust_covariance
+from multilevel.infer.robust import (
+    RobustCovariance,
+    RobustType,
+    robust_coefficients,
+    robust_covariance,
+)
 from multilevel.infer.robust_clusters import resolve_clusters
 from multilevel.infer.robust_rows import working_rows
 from multilevel.interpret import diagnosis
@@ -33,6 +38,9 @@ if TYPE_CHECKING:
 
 class DiagnosticMethods(FitHolder):
     """Checks of a fit; every table says in ``attrs["sentence"]`` what it holds."""
+
+    def _robust_covariance(self, type: RobustType | None, cluster: Any) -> RobustCovariance:
+        return robust_covariance(self._prepared, self._objective(), type=type, cluster=cluster)
 
     def vcov_robust(self, type: RobustType | None = None, cluster: Any = None) -> pd.DataFrame:
         """Cluster-robust covariance of the fixed effects, (p, p).
@@ -57,7 +65,7 @@ class DiagnosticMethods(FitHolder):
         >>> round(float(m.vcov_robust("CR0").iloc[0, 0]) ** 0.5, 6)
         0.243628
         """
-        found = robust_covariance(self._prepared, self._objective(), type=type, cluster=cluster)
+        found = self._robust_covariance(type, cluster)
         out = square_frame(found.vcov, self.design.names)
         out.attrs["sentence"] = found.sentence
         return out
@@ -78,9 +86,7 @@ class DiagnosticMethods(FitHolder):
         >>> m.robust()[["term", "std_error", "df"]].round(3).to_numpy().tolist()
         [['(Intercept)', 0.188, 158.581], ['ses', 0.12, 142.715]]
         """
-        covariance = robust_covariance(
-            self._prepared, self._objective(), type=type, cluster=cluster
-        )
+        covariance = self._robust_covariance(type, cluster)
         found = robust_coefficients(self.fit.beta, covariance, conf_level)
         out = pd.DataFrame(
             {

@@ -13,9 +13,8 @@ import pandas as pd
 
 from multilevel.api.frames import square_frame
 from multilevel.api.result import MultilevelFit, require_certified
-from multilevel.api.structured_holder import StructuredHolder, refuse
+from multilevel.api.structured_holder import refuse
 from multilevel.api.structured_intervals import StructuredIntervalMethods
-from multilevel.api.structured_rows import StructuredRowMethods
 from multilevel.api.structured_words import StructuredWordMethods
 from multilevel.design.blocks import check_allowed
 from multilevel.design.build import build_design
@@ -91,9 +90,7 @@ def fit_structured(
     )
 
 
-class StructuredFit(
-    StructuredWordMethods, StructuredRowMethods, StructuredIntervalMethods, StructuredHolder
-):
+class StructuredFit(StructuredWordMethods, StructuredIntervalMethods):
     """A fitted model with structured residuals, made by ``multilevel.fit(residual=, scale=)``.
 
     All that ``MultilevelFit`` offers and that holds for such a model works the same; what is not
@@ -179,8 +176,8 @@ INHERITED = frozenset({
     "is_singular", "johnson_neyman", "marginal_means", "method", "methods_paragraph",
     "minus2_loglik", "n", "n_parameters", "pairwise_comparisons", "random_covariance",
     "random_effects", "reml_criterion", "report", "residual_autocorrelation",
-    "residual_variance", "rows", "sections", "slopes", "summary", "test", "to_dict", "to_json",
-    "variance_components", "vcov_fixed",
+    "residual_variance", "robust", "rows", "sections", "slopes", "summary", "test", "to_dict",
+    "to_json", "variance_components", "vcov_fixed", "vcov_robust",
 })  # fmt: skip
 
 for _name in dir(MultilevelFit):

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from multilevel.api.structured_holder import StructuredHolder, refuse
+from multilevel.api.structured_holder import refuse
+from multilevel.api.structured_rows import StructuredRowMethods
 from multilevel.interpret.autocorrelation import LagCorrelation, lag_correlations, time_of
 from multilevel.report.plots.catalogue import check_picture
 from multilevel.report.plots.source import PictureSource
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 
 
-class StructuredWordMethods(StructuredHolder):
+class StructuredWordMethods(StructuredRowMethods):
     """What can be read and seen of the fit."""
 
     def _picture_source(self) -> PictureSource:
@@ -46,6 +47,7 @@ class StructuredWordMethods(StructuredHolder):
         self, time: str | None, group: str | None
     ) -> tuple[dict[str, Sequence[LagCorrelation]], str]:
         term = self._structured.layout.term
+        places: Array
         if time is not None or group is not None or term is None or not term.factors:
             found = time_of(self.design, time, group)
             places, codes, words = found.values, found.codes, f"distance in {found.name}"
@@ -54,7 +56,11 @@ class StructuredWordMethods(StructuredHolder):
             layout = self._structured.layout
             # compound symmetry has no time: its rows are in the order of the table
             by_rank = not term.coordinates
-            places = layout.position if term.coordinates else np.arange(self.design.n)[:, None]
+            places = (
+                layout.position
+                if term.coordinates
+                else np.arange(self.design.n, dtype=np.float64)[:, None]
+            )
             scale = layout.time.step if np.isfinite(layout.time.step) else 1.0
             places, codes = places * scale, layout.codes
             by_rank = by_rank or term.structure in ("un", "fa")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -61,6 +61,36 @@ class ResidualLayout:
     sentence: str
     cells: tuple[str, ...] = ("",)
     scale_recipe: LearntColumns | None = None
+
+    def take(self, rows: NDArray[np.intp], copies: NDArray[np.int64]) -> ResidualLayout:
+        """The layout of rows drawn from these; a unit drawn twice counts as two.
+
+        Parameters
+        ----------
+        rows : (m,) positions of the drawn rows, whole units at a time.
+        copies : (m,) number of the draw that each comes from.
+        """
+        width = int(copies.max()) + 1
+        found, first, codes = np.unique(
+            self.codes[rows].astype(np.int64) * width + copies, return_index=True,
+            return_inverse=True,
+        )  # fmt: skip
+        position = self.position[rows]
+        order = np.arange(len(rows))
+        if self.term is not None:
+            order = np.lexsort((*position.T[::-1], codes))
+        starts = np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=len(found)))])
+        return replace(
+            self,
+            order=order,
+            starts=starts.astype(np.int64),
+            units=np.arange(len(found)),
+            codes=codes.astype(np.int32),
+            position=position,
+            group_of=self.group_of[self.codes[rows[first]]],
+            variance_columns=self.variance_columns[rows],
+            weights=None if self.weights is None else self.weights[rows],
+        )
 
     @property
     def has_correlation(self) -> bool:

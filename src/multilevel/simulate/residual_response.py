@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.errors import InferenceError
+from multilevel.infer.residual_draws import draw_random_part, draw_residuals, fixed_mean
 from multilevel.simulate.response import SIMULATION_KINDS
 
 if TYPE_CHECKING:
@@ -50,21 +51,12 @@ def simulate_structured(
             f"kind={kind!r}, n_sim={n_sim}",
             "write kind='new', n_sim=1",
         )
-    mean = design.X @ fit.beta if fit.n_fixed else np.zeros(design.n)
-    if design.offset is not None:
-        mean = mean + design.offset
+    mean = fixed_mean(design, fit)
     if kind == "conditional":
         for block, b in zip(design.blocks, estimates, strict=True):
             mean = mean + np.einsum("iq,iq->i", block.columns, b[block.codes])
-    sigma = float(np.sqrt(fit.sigma2))
     out = np.empty((design.n, n_sim), order="F")
     for k in range(n_sim):
-        column = mean.copy()
-        if kind == "new":
-            for block, factor in zip(design.blocks, fit.relative_factors, strict=True):
-                b = sigma * (rng.standard_normal((block.n_levels, len(block.names))) @ factor.T)
-                column += np.einsum("iq,iq->i", block.columns, b[block.codes])
-        e = whitener.colour(rng.standard_normal((design.n, 1)))[:, 0]
-        column[whitener.layout.order] += sigma * e
-        out[:, k] = column
+        effects = draw_random_part(design, fit, rng) if kind == "new" else 0.0
+        out[:, k] = mean + effects + draw_residuals(fit, whitener, rng)
     return out

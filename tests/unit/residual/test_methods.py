@@ -174,8 +174,8 @@ def test_everything_else_is_refused(m):
     X = np.array([[1.0, 1.0, 0.0], [1.0, 2.0, 1.0]])
     Phi = m.vcov_fixed.to_numpy()
     np.testing.assert_allclose(found["std_error"], np.sqrt(np.diag(X @ Phi @ X.T)), rtol=1e-10)
-    with pytest.raises(InferenceError, match="bootstrap"):
-        m.confint("bootstrap")
+    with pytest.raises(InferenceError, match="options of its own"):
+        m.confint("jackknife")
     with pytest.raises(InferenceError, match="seed"):
         m.confint("profile", seed=1)
 

@@ -24,6 +24,7 @@ from multilevel.interpret.advice.means import (
 )
 from multilevel.interpret.advice.optimum import about_boundary, about_certificate
 from multilevel.interpret.advice.record import SEVERITIES, Advice
+from multilevel.interpret.advice.residuals import about_residuals
 
 
 def advise(design: Design, fit: Fit) -> tuple[Advice, ...]:
@@ -53,5 +54,6 @@ def advise(design: Design, fit: Fit) -> tuple[Advice, ...]:
         *about_standardised(design),
         *about_products(design),
         *about_ids(design),
+        *about_residuals(design, fit),
     ]
     return tuple(sorted(found, key=lambda advice: SEVERITIES.index(advice.severity)))

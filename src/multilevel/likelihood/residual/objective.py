@@ -181,6 +181,16 @@ class StructuredObjective:
         """``L^-1 D^-1 (y - X beta - Z b)`` of the sorted rows, scaled problem: (n,)."""
         return self._conditional(self.ensure(psi))[0]
 
+    def fixed_scores(self, psi: Array) -> Array:
+        """Rows (n, p) whose sum over an independent cluster is ``X'V^-1(y - X beta)``.
+
+        Sorted rows, scaled problem, V relative to sigma2: ``V^-1 (y - X beta)`` equals
+        ``R^-1 (y - X beta - Z b)`` with b the predicted random effects (Henderson 1975).
+        """
+        e = self.conditional_residuals(psi)
+        Q = self.problem.n_random
+        return np.asarray(self._W[:, Q:-1] * e[:, None])
+
     def _conditional(self, inner: GaussianObjective) -> tuple[Array, Array]:
         """``y - X beta - Z b``: whitened, and scaled by the standard deviations only."""
         Q, profile = self.problem.n_random, inner.profile
