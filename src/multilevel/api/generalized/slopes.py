@@ -51,7 +51,7 @@ class GeneralizedSlopeMethods(EvidenceHolder):
         >>> import multilevel as mlm
         >>> m = mlm.fit("mathach > 13 ~ ses + (1 | school)", mlm.load_hsb(), family="binomial")
         >>> m.average_slopes("ses")["estimate"].round(2).tolist()
-        [0.14]
+        [0.15]
         """
         found = average_slopes(self._evidence(), focal, at, kind, conf_level)
         return sentence_frame(found, AverageEffect)

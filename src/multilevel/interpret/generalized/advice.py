@@ -294,15 +294,15 @@ def about_averages(evidence: GeneralizedEvidence) -> list[Advice]:
     variance = float(between_variances(evidence, evidence.fit.psi).sum())
     if variance < 0.1:
         return []
-    zero = float(fitted_values(evidence, "population").mean())
-    over = float(fitted_values(evidence, "marginal").mean())
+    typical, averaged = (fitted_values(evidence, k)[0] for k in ("population", "marginal"))
+    row = int(np.argmax(np.abs(typical - averaged)))
     return [
         Advice(
             "unit_specific",
             "note",
-            "Coefficients and their ratios hold within a cluster (for U = 0): the mean probability "
-            f"over the rows is {zero:.3f} in a cluster with random effects of zero and {over:.3f} "
-            "averaged over clusters.",
+            "The intercept and all ratios hold within a cluster, conditional on U: a row can have "
+            f"a probability of {typical[row]:.3f} in a cluster with U = 0, but of "
+            f"{averaged[row]:.3f} averaged over clusters.",
             'For statements about the population use predict(kind="marginal"), average_slopes() '
             "and the marginal rows of ratios().",
         )
