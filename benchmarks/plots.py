@@ -19,7 +19,10 @@ from benchmarks.verdict import Record
 # Okabe and Ito's palette (distinguishable without colour vision), shapes differ as well
 _STYLES = {
     "multilevel": ("#000000", "o"),
+    "multilevel_report": ("#777777", "o"),
     "lme4": ("#0072B2", "s"),
+    "glmmTMB": ("#0072B2", "P"),
+    "ordinal": ("#0072B2", "*"),
     "lme4_noderivs": ("#56B4E9", "s"),
     "mixedlm": ("#D55E00", "^"),
     "lme_python": ("#E69F00", "v"),

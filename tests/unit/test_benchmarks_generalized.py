@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from benchmarks import plots
 from benchmarks.criterion import Estimates
 from benchmarks.criterion_generalized import GeneralizedJudge, row_terms
 from benchmarks.models import Model, Term, as_gpboost_fits, generalized
+from benchmarks.peers import PEERS
 from scipy import stats
 from scipy.special import expit
 
@@ -76,3 +78,7 @@ def test_the_model_keeps_family_and_points_everywhere():
     nearest = as_gpboost_fits(model)
     assert (nearest.family, nearest.points, nearest.method) == ("poisson", 7, "ml")
     assert nearest.formula == "y ~ x + (x || g)"
+
+
+def test_every_program_has_a_mark_in_the_plots():
+    assert {peer.name for peer in PEERS} == set(plots._STYLES)
