@@ -41,6 +41,8 @@ from multilevel.infer.generalized.quantities import (
 Array = NDArray[np.float64]
 TOLERANCE = 5e-7  # of the rise of the criterion at a limit
 STEPS = 40
+FAR = 10  # steps, most of them three times the last, after which there is no limit
+FARTHEST, HUGE = 300.0, 1e60  # predictor, and its exponential, that stand for infinity
 HIGHER = 1e-5  # fall of the criterion below the fit's that is an error
 
 
@@ -179,11 +181,14 @@ def _function(
     prepared: GeneralizedPrepared, fit: GeneralizedFit, q: Parameter, at: int
 ) -> Callable[[float], float]:
     def natural(value: float) -> float:
-        if not np.isfinite(value):
-            return value if value > 0 or np.isnan(value) else float("nan")
+        if np.isnan(value):
+            return value
         psi = fit.psi.copy()
-        psi[at] = value
-        return natural_parameters(prepared.design, at_psi(prepared, fit, psi))[q.a].estimate
+        psi[at] = float(np.clip(value, -FARTHEST, FARTHEST))
+        found = natural_parameters(prepared.design, at_psi(prepared, fit, psi))[q.a].estimate
+        if np.isinf(value) and abs(found) > HUGE:
+            return float(np.sign(found)) * float("inf")
+        return 0.0 if np.isinf(value) and abs(found) < 1.0 / HUGE else found
 
     return natural
 
@@ -264,7 +269,11 @@ class _Search:
         inside, outside = self.estimate, float("nan")
         behind, x = (self.estimate, self.held.x), self.held.x
         value = self._clipped(self.estimate + sign * z * self.step, sign, end)
-        for _ in range(STEPS):
+        for tried in range(STEPS):
+            if tried >= FAR and not np.isfinite(outside) and not np.isfinite(end):
+                return _End(
+                    sign * float("inf"), f"there is no {side} limit: the likelihood is flat"
+                )
             start = x + (x - behind[1]) * _ahead(value, inside, behind[0])
             try:
                 point = self._minimum(value, start)

@@ -40,3 +40,24 @@ def fit(formula: str, family: str, n_quad: int = 1, **more: str):
     return mlm.fit(
         formula, table(), family=family, n_quad=n_quad, accuracy="none", **options, **more
     )
+
+
+@lru_cache(maxsize=1)
+def wide_table():
+    """The same rows with a response for every family."""
+    data = dict(table())
+    rng = np.random.default_rng(21)
+    mu = np.exp(0.3 + 0.3 * data["x"])
+    unit = 1 / (1 + np.exp(-0.5 * data["x"]))
+    n = len(mu)
+    data["size"] = rng.integers(3, 9, size=n).astype(float)
+    data["hits"] = rng.binomial(data["size"].astype(int), unit).astype(float)
+    data["zeros"] = np.where(rng.random(n) < 0.3, 0.0, data["count"])
+    data["positive"] = rng.gamma(4.0, mu / 4.0)
+    data["share"] = rng.beta(6 * unit, 6 * (1 - unit))
+    data["rain"] = np.where(rng.random(n) < 0.3, 0.0, data["positive"])
+    data["tails"] = 0.5 * data["x"] + rng.standard_t(8, size=n)
+    data["bounded"] = np.clip(1.3 * (data["share"] - 0.15), 0.0, 1.0)
+    data["above"] = data["count"] + 1.0
+    data["kind"] = data["ordered"].astype(int).astype(str)
+    return data

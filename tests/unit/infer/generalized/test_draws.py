@@ -10,28 +10,9 @@ import pytest
 import multilevel as mlm
 from multilevel.errors import InferenceError
 from multilevel.likelihood.generalized.row import OutcomeDistribution
-from tests.unit.infer.generalized.data import table
+from tests.unit.infer.generalized.data import table, wide_table
 
 N_SIM = 400
-
-
-def _data():
-    data = dict(table())
-    rng = np.random.default_rng(21)
-    mu = np.exp(0.3 + 0.3 * data["x"])
-    unit = 1 / (1 + np.exp(-0.5 * data["x"]))
-    n = len(mu)
-    data["size"] = rng.integers(3, 9, size=n).astype(float)
-    data["hits"] = rng.binomial(data["size"].astype(int), unit).astype(float)
-    data["zeros"] = np.where(rng.random(n) < 0.3, 0.0, data["count"])
-    data["positive"] = rng.gamma(4.0, mu / 4.0)
-    data["share"] = rng.beta(6 * unit, 6 * (1 - unit))
-    data["rain"] = np.where(rng.random(n) < 0.3, 0.0, data["positive"])
-    data["tails"] = 0.5 * data["x"] + rng.standard_t(8, size=n)
-    data["bounded"] = np.clip(1.3 * (data["share"] - 0.15), 0.0, 1.0)
-    data["above"] = data["count"] + 1.0
-    data["kind"] = data["ordered"].astype(int).astype(str)
-    return data
 
 
 CASES = {
@@ -66,7 +47,7 @@ def test_conditional_draws_have_the_moments_of_the_family(case):
     response, options = CASES[case]
     options = {"family": case, **options}
     m = mlm.fit(
-        f"{response} ~ x + (1 | g)", _data(), n_quad=1, accuracy="none",
+        f"{response} ~ x + (1 | g)", wide_table(), n_quad=1, accuracy="none",
         allow=("not_certified",), **options,
     )  # fmt: skip
     problem = m._prepared.problem

@@ -10,7 +10,7 @@ from scipy.stats import chi2
 import multilevel as mlm
 from multilevel.errors import InferenceError
 from multilevel.likelihood.generalized.choose import make_objective
-from tests.unit.infer.generalized.data import fit, table
+from tests.unit.infer.generalized.data import fit, table, wide_table
 
 RISE = chi2.ppf(0.95, 1)
 
@@ -138,6 +138,20 @@ def test_a_correlation_is_anything_where_a_variance_may_be_zero():
     assert "end of the range" in slope.status
     assert (row.conf_low, row.conf_high) == (-1.0, 1.0)
     assert "may be zero" in row.status
+
+
+def test_a_flat_likelihood_has_no_limit_on_that_side():
+    """Residuals that are nearly normal: degrees of freedom have no upper limit."""
+    m = mlm.fit("tails ~ x", wide_table(), family="student")
+    frame = m.confint("profile", components=["fixed", "natural"])
+    eta = row_of(frame, "df: (Intercept)", "fixed")
+    df = row_of(frame, "df", "natural")
+    assert eta.conf_high == np.inf
+    assert df.conf_high == np.inf
+    assert df.conf_low == pytest.approx(np.exp(eta.conf_low), rel=1e-5)
+    assert "no upper limit" in df.status
+    bare = row_of(frame, "residual variance", "natural")
+    assert bare.status.startswith("failed: Profiles are for functions of one parameter")
 
 
 def test_odds_ratios_have_exponentiated_profile_ends():
