@@ -26,6 +26,8 @@ Array = NDArray[np.float64]
 POINTS_TOLERANCE = 1e-5
 MAX_POINTS = 961
 DECREMENT_LIMIT = 1e-6
+#: Products in one exact Hessian of graded items above which cheaper steps lead to the optimum.
+DEAR = 1e9
 
 
 @dataclass(frozen=True)
@@ -112,15 +114,7 @@ def fit_items(problem: ItemProblem, *, points: int = 61, max_iterations: int = 1
     evaluations = iterations = restarts = 0
     while True:
         objective = ItemObjective(problem, points, shift)
-        path = minimise(
-            objective.value,
-            lambda _, own=objective: own.derivatives(),  # type: ignore[misc]
-            psi,
-            tolerance=1e-10,
-            max_iterations=max_iterations,
-            noise=lambda: 0.0,
-            start_value=objective.value(psi),
-        )
+        path = _search(objective, psi, max_iterations)
         psi = path.theta
         history += path.history
         evaluations += objective.n_evaluations
@@ -151,6 +145,38 @@ def fit_items(problem: ItemProblem, *, points: int = 61, max_iterations: int = 1
         certificate=_certificate(path, error, iterations, evaluations, restarts, history),
         seconds=time.perf_counter() - clock,
     )
+
+
+def _search(objective: ItemObjective, psi: Array, max_iterations: int) -> Path:
+    """Newton steps with the exact Hessian; where that is dear, the way there by outer products of
+    the scores."""
+    problem = objective.problem
+    work = len(problem.counts) * float(problem.n_steps) ** 2 * len(objective.theta)
+    first: Path | None = None
+    if problem.kind == "graded" and work > DEAR:
+        first = minimise(
+            objective.value,
+            lambda _: objective.outer_product(),
+            psi,
+            tolerance=1e-8,
+            max_iterations=max_iterations,
+            noise=lambda: 0.0,
+            start_value=objective.value(psi),
+        )
+        psi = first.theta
+    path = minimise(
+        objective.value,
+        lambda _: objective.derivatives(),
+        psi,
+        tolerance=1e-10,
+        max_iterations=max_iterations,
+        noise=lambda: 0.0,
+        start_value=objective.value(psi),
+    )
+    if first is not None:
+        path.iterations += first.iterations
+        path.history[:0] = first.history
+    return path
 
 
 def start(problem: ItemProblem) -> Array:

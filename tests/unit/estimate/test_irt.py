@@ -45,6 +45,18 @@ def test_graded_steps_are_recovered():
     assert np.abs(z).max() < 3.5
 
 
+def test_cheaper_steps_end_at_the_same_optimum(monkeypatch):
+    latent = np.outer(THETA[:1500], SLOPES) + np.random.default_rng(6).logistic(size=(1500, 8))
+    codes = (latent > -0.5).astype(np.int64) + (latent > 1.0)
+    problem = make_problem(codes, (3,) * 8, kind="graded")
+    exact = fit_items(problem)
+    monkeypatch.setattr("multilevel.estimate.irt.DEAR", 0.0)
+    cheap = fit_items(problem)
+    assert cheap.certificate.iterations > exact.certificate.iterations
+    assert cheap.criterion == pytest.approx(exact.criterion, abs=1e-7)
+    np.testing.assert_allclose(cheap.psi, exact.psi, atol=1e-5)
+
+
 def test_missing_at_random_leaves_estimates_in_place():
     codes = CODES.copy()
     codes[np.random.default_rng(1).random(codes.shape) < 0.25] = -1

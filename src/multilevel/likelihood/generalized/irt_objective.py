@@ -61,7 +61,6 @@ class ItemObjective:
         self.n_evaluations = 0
         self._psi: Array = np.zeros(0)
         self._groups = _by_categories(problem.n_categories)
-        self._masks = _mask_patterns(problem.observed)
 
     # -- the three calls -------------------------------------------------------------------------
 
@@ -119,6 +118,46 @@ class ItemObjective:
         H[d, d] = B.T @ parts[0] @ B
         H += sums.outer
         return -2.0 * g, -(H + H.T)
+
+    def outer_product(self) -> tuple[Array, Array]:
+        """Gradient (P,), and ``2 sum E(s) E(s)'`` (P, P) in place of the Hessian.
+
+        Equal to it in expectation (Berndt, Hall, Hall & Hausman 1974), and far cheaper where
+        ``Cov(s)`` has to be summed point by point: good steps on the way, no proof at the end.
+        """
+        problem, theta = self.problem, self.theta
+        tables = self._tables(derivatives=True)
+        E, A, B = self._aggregator(), problem.slopes, problem.easiness
+        P = problem.n_parameters
+        g, H = np.zeros(P), np.zeros((P, P))
+        for rows, weights, _ in self._chunks(tables):
+            plain = self._average(tables, rows, weights)
+            moved = self._average(tables, rows, weights * theta)
+            x = problem.x[rows] * (weights @ theta - self._means(rows))[:, None]
+            scores = np.concatenate([moved @ E.T @ A, plain @ B, x], axis=1)
+            counted = scores * problem.counts[rows][:, None]
+            g += counted.sum(axis=0)
+            H += counted.T @ scores
+        return -2.0 * g, 2.0 * H
+
+    def _average(self, tables: list[CategoryTables], rows: slice, weights: Array) -> Array:
+        """Scores of the predictors (n, T) summed over the points with ``weights`` (n, K)."""
+        problem = self.problem
+        steps = problem.steps[rows]
+        out = np.zeros(steps.shape)
+        for (items, columns), table in zip(self._groups, tables, strict=True):
+            if table.first is None:
+                continue
+            taken = steps[:, columns]
+            seen = 1.0 if problem.observed is None else problem.observed[rows][:, items]
+            none = seen - taken.sum(axis=2)
+            for c in range(columns.shape[1] + 1):
+                chosen = none if c == 0 else taken[:, :, c - 1]
+                for s in range(columns.shape[1]):
+                    slope = table.first[:, c, s]
+                    if slope.any():
+                        out[:, columns[:, s]] += chosen * (weights @ slope.T)
+        return out
 
     # -- persons ---------------------------------------------------------------------------------
 
@@ -250,18 +289,19 @@ class ItemObjective:
             mixed = z.T @ (u * counts[:, None])
             sums.products[a] += (z * (counts * moment)[:, None]).T @ z - mixed - mixed.T
             found.append(moment[:, None] * z - u)
-        if self._masks is None:
+        if problem.observed is None:
             mass = counted.sum(axis=0)
             for a in range(3):
                 sums.products[a] += (upper * (mass * theta**a)) @ upper.T
             return found
-        which, masks = self._masks
-        for group in np.unique(which[rows]):
-            mass = counted[which[rows] == group].sum(axis=0)
-            at = np.flatnonzero(masks[group][problem.item_of])
+        # with holes the sums run over the persons who answered both items
+        seen = problem.observed[rows]
+        own = problem.item_of
+        for k, point in enumerate(theta):
+            together = (seen * counted[:, k : k + 1]).T @ seen
+            outer = together[np.ix_(own, own)] * np.outer(upper[:, k], upper[:, k])
             for a in range(3):
-                own = (upper[at] * (mass * theta**a)) @ upper[at].T
-                sums.products[a][np.ix_(at, at)] += own
+                sums.products[a] += point**a * outer
         return found
 
     def _any_scores(
@@ -323,13 +363,3 @@ def _by_categories(
         columns = (ends[items] - (C - 1))[:, None] + np.arange(C - 1)
         found.append((items, columns))
     return found
-
-
-def _mask_patterns(
-    observed: Array | None,
-) -> tuple[NDArray[np.intp], NDArray[np.bool_]] | None:
-    """The mask pattern of each row (N,), and the patterns (G, I)."""
-    if observed is None:
-        return None
-    masks, which = np.unique(observed > 0.5, axis=0, return_inverse=True)
-    return which.reshape(-1), masks

@@ -101,6 +101,25 @@ def test_linear_scores_equal_the_general_ones():
     np.testing.assert_allclose(H, H_plain, atol=1e-10 * np.abs(H).max())
 
 
+@pytest.mark.parametrize(("kind", "link", "missing", "q"), CASES)
+def test_outer_products_are_those_of_the_scores_of_persons(kind, link, missing, q):
+    codes, x, problem, psi = make(kind, link, missing, q)
+    objective = ItemObjective(problem, 61, 2.0)
+    objective.value(psi)
+    g, H = objective.outer_product()
+    np.testing.assert_allclose(g, objective.gradient(), atol=1e-9 * np.abs(g).max())
+    expected = np.zeros_like(H)
+    for k in range(len(codes)):
+        own = None if x is None else x[k : k + 1]
+        one = ItemObjective(
+            make_problem(codes[k : k + 1], CATEGORIES, kind=kind, link=link, x=own), 61, 2.0
+        )
+        one.value(psi)
+        score = -0.5 * one.gradient()
+        expected += 2.0 * np.outer(score, score)
+    np.testing.assert_allclose(H, expected, atol=1e-9 * np.abs(H).max())
+
+
 @pytest.mark.parametrize("kind", ["partial_credit", "graded"])
 def test_designs_of_slopes_and_steps_follow_the_chain_rule(kind):
     """Equal slopes and shared steps are sums of the derivatives of free ones."""
