@@ -259,7 +259,8 @@ def scale_correlations(
         more = "vary more" if row.estimate > 0.0 else "vary less"
         if math.isfinite(row.p_value):
             sure = "" if row.p_value < 1.0 - conf_level else ", but this may be chance"
-            test = f"Wald p = {row.p_value:.3f}{sure}"
+            p = "p < .001" if row.p_value < 0.001 else f"p = {row.p_value:.3f}"
+            test = f"Wald {p}{sure}"
         else:
             test = "without a Wald test: see test_scale_correlation()"
         words.append(
