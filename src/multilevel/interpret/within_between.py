@@ -77,7 +77,7 @@ class LevelEffects:
 
 
 @dataclass(frozen=True)
-class _Variable:
+class LevelVariable:
     """A level-1 variable in two parts; ``a`` and ``b`` (p,) tell which columns carry them."""
 
     name: str
@@ -89,10 +89,12 @@ class _Variable:
 
     @property
     def columns(self) -> list[int]:
+        """Positions of the columns that carry it."""
         return np.flatnonzero((self.a != 0.0) | (self.b != 0.0)).tolist()
 
     @property
     def is_smushed(self) -> bool:
+        """Whether one column carries both parts with the same slope."""
         return len(self.columns) == 1 and self.a[self.columns[0]] == self.b[self.columns[0]]
 
 
@@ -123,7 +125,7 @@ def within_between(
     InferenceError : no variable varies at two levels, or an unknown column in ``pairs``.
     """
     design = evidence.prepared.design
-    variables = _variables(design, dict(pairs or {}))
+    variables = level_variables(design, dict(pairs or {}))
     if not variables:
         raise InferenceError(
             "Within and between effects belong to predictors that vary at both levels.",
@@ -137,7 +139,7 @@ def within_between(
     told = ""
     for variable in variables:
         group = design.blocks[variable.block].group
-        wanted = _combinations(variable)
+        wanted = effect_rows(variable)
         sds = _outcome_sds(design, parts, variable.block)
         hypothesis = Hypothesis(
             tuple(wanted), np.array(list(wanted.values())), np.zeros(len(wanted))
@@ -162,7 +164,7 @@ def within_between(
                 )
             )  # fmt: skip
         rows += found
-        words += [*_words(evidence, variable, found), *_conditions(design, variable)]
+        words += [*_words(evidence, variable, found), *conditions(design, variable)]
     return LevelEffects(tuple(rows), " ".join([*words, told]))
 
 
@@ -175,7 +177,8 @@ def _outcome_sds(design: Design, parts: VarianceParts, t: int) -> tuple[float, f
     return float(np.sqrt(max(parts.total - between, 0.0))), float(np.sqrt(between))
 
 
-def _combinations(variable: _Variable) -> dict[str, Array]:
+def effect_rows(variable: LevelVariable) -> dict[str, Array]:
+    """``{component: row (p,)}``: what each effect of the variable combines."""
     if variable.is_smushed:
         return {"smushed": variable.a}
     out: dict[str, Array] = {}
@@ -188,7 +191,7 @@ def _combinations(variable: _Variable) -> dict[str, Array]:
     return out
 
 
-def _words(evidence: Evidence, variable: _Variable, rows: list[LevelEffect]) -> list[str]:
+def _words(evidence: Evidence, variable: LevelVariable, rows: list[LevelEffect]) -> list[str]:
     x, group = variable.name, rows[0].group
     out = []
     for row in rows:
@@ -213,7 +216,7 @@ def _words(evidence: Evidence, variable: _Variable, rows: list[LevelEffect]) -> 
     return out
 
 
-def _conditions(design: Design, variable: _Variable) -> list[str]:
+def conditions(design: Design, variable: LevelVariable) -> list[str]:
     """Say where the effects hold if their columns are in products."""
     own = {design.names[k] for k in variable.columns}
     others: list[str] = []
@@ -227,7 +230,7 @@ def _conditions(design: Design, variable: _Variable) -> list[str]:
     return [f"These are the effects of {variable.name} at {zero}, because they interact."]
 
 
-def _smushed_words(evidence: Evidence, variable: _Variable, row: LevelEffect) -> str:
+def _smushed_words(evidence: Evidence, variable: LevelVariable, row: LevelEffect) -> str:
     found = unmix(evidence, variable.columns[0], variable.block)
     difference = float(found.slopes[1] - found.slopes[0])
     contrast = np.array([-1.0, 1.0])
@@ -242,9 +245,9 @@ def _smushed_words(evidence: Evidence, variable: _Variable, row: LevelEffect) ->
     )
 
 
-def _variables(design: Design, pairs: Mapping[str, str]) -> list[_Variable]:
+def level_variables(design: Design, pairs: Mapping[str, str]) -> list[LevelVariable]:
     """Every variable with two parts, once per grouping factor with random intercepts."""
-    out: list[_Variable] = []
+    out: list[LevelVariable] = []
     nested = finer_than(design)
     for t, block in enumerate(design.blocks):
         if INTERCEPT not in block.names:
@@ -252,7 +255,7 @@ def _variables(design: Design, pairs: Mapping[str, str]) -> list[_Variable]:
         seen: list[set[int]] = []
         for name, within, between in _candidates(design, block, pairs):
             a, b = _carriers(design, within, between)
-            variable = _Variable(name, t, within, between, a, b)
+            variable = LevelVariable(name, t, within, between, a, b)
             members = set(variable.columns)
             # A slope that is the within effect of a finer factor says nothing on the higher one.
             settled = variable.is_smushed and any(

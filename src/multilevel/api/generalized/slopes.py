@@ -17,8 +17,10 @@ from multilevel.interpret.generalized.average_effects import (
 )
 from multilevel.interpret.generalized.link_scale import link_evidence, link_words
 from multilevel.interpret.generalized.predict import PredictionKind
+from multilevel.interpret.generalized.within_between import within_between
 from multilevel.interpret.johnson_neyman import Region, johnson_neyman
 from multilevel.interpret.simple_slopes import EffectRow, simple_slopes
+from multilevel.interpret.within_between import LevelEffect
 
 
 class GeneralizedSlopeMethods(EvidenceHolder):
@@ -113,4 +115,22 @@ class GeneralizedSlopeMethods(EvidenceHolder):
         out = frame_of_records(found.regions, Region)
         out.attrs["sentence"] = f"{link_words(evidence)} {found.sentence}"
         out.attrs["observed"], out.attrs["alpha"] = found.observed, found.alpha
+        return out
+
+    def within_between(
+        self,
+        *,
+        df: str | None = None,
+        conf_level: float = 0.95,
+        pairs: Mapping[str, str] | None = None,
+    ) -> pd.DataFrame:
+        """Within, between and contextual effects on the link scale, however predictors are centred.
+
+        Arguments and columns as for Gaussian models; ``df`` is ``"none"`` (z, the default) or
+        ``"between-within"``. ``sd_y`` and ``standardised`` are NaN: the link fixes the level-1
+        variance.
+        """
+        found = within_between(self._evidence(), df, conf_level, pairs)
+        out = frame_of_records(found.rows, LevelEffect)
+        out.attrs["sentence"] = found.sentence
         return out

@@ -101,3 +101,29 @@ def test_simple_slopes_and_regions_on_the_link_scale():
     slopes = ordered.slopes("x", {"w": [1]})
     first = slopes[slopes["component"] == "slope"]["estimate"].iloc[0]
     assert first == pytest.approx(ordered.fixed_effects["x"] + ordered.fixed_effects["x:w"])
+
+
+@pytest.mark.parametrize("family", ["binomial", "cumulative"])
+def test_within_between_and_contextual_effects(family):
+    rng = np.random.default_rng(3)
+    z = table()["x"] + rng.normal(size=30)[table()["g"]]
+    data = {**table(), "z": z}
+    response = "binary" if family == "binomial" else "ordered"
+    right = "z + between(z, g) + (1 | g)"
+    fit = mlm.fit(f"{response} ~ {right}", data, family=family, n_quad=1)
+    b, V = fit.fixed_effects, fit.vcov_fixed
+    found = fit.within_between().set_index("component")
+    assert found.loc["within", "estimate"] == pytest.approx(b["z"])
+    assert found.loc["contextual", "estimate"] == pytest.approx(b["between(z, g)"])
+    assert found.loc["between", "estimate"] == pytest.approx(b.sum() - b.get("(Intercept)", 0.0))
+    names = ["z", "between(z, g)"]
+    error = np.sqrt(V.loc[names, names].to_numpy().sum())
+    assert found.loc["between", "std_error"] == pytest.approx(error)
+    centred = mlm.fit(
+        f"{response} ~ within(z, g) + between(z, g) + (1 | g)", data, family=family, n_quad=1
+    )
+    again = centred.within_between().set_index("component")
+    assert np.allclose(again["estimate"][found.index], found["estimate"], atol=1e-4)
+    smushed = mlm.fit(f"{response} ~ z + (1 | g)", data, family=family, n_quad=1).within_between()
+    assert smushed["component"].tolist() == ["smushed"]
+    assert "smushed" in smushed.attrs["sentence"]
