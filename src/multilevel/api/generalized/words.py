@@ -18,7 +18,7 @@ from multilevel.report.generalized.effect_words import AVERAGED
 from multilevel.report.generalized.equations import equation_lines
 from multilevel.report.generalized.json import generalized_json
 from multilevel.report.generalized.methods_paragraph import methods_paragraph
-from multilevel.report.generalized.pictures import effect_pictures
+from multilevel.report.generalized.pictures import drawn_pictures
 from multilevel.report.generalized.summary import sections, title
 from multilevel.report.html import render_html
 from multilevel.report.layout import WIDTH, Section, render_text
@@ -111,12 +111,12 @@ class WordsMethods(InterpretationMethods):
 
         It holds what is modelled, the equations, the design, every part of the model with its
         ratios and natural parameters, how the likelihood was computed, the evidence of
-        convergence, pictures of the random effects and a methods paragraph.
+        convergence, effect sizes, advice, pictures and a methods paragraph.
 
         Parameters
         ----------
         path : file to write; an existing one is replaced.
-        pictures : whether pictures are drawn (a second or two).
+        pictures : whether pictures are drawn (some seconds).
         df : ``"none"`` (z tests, the default) or ``"between-within"``.
 
         Returns
@@ -129,8 +129,7 @@ class WordsMethods(InterpretationMethods):
         MissingPackageError : plotnine or python-docx is needed and not installed.
         """
         target, method = check_report_path(path), check_generalized_df(df)
-        objective = self._objective() if pictures and self.design.blocks else None
-        drawn = [] if objective is None else effect_pictures(self.design, self.fit, objective)
+        drawn = drawn_pictures(self._evidence()) if pictures else []
         document = build_generalized_document(
             self.fit, self.design, df=method, labels=self._labels, pictures=drawn,
             tables=self._effect_tables() if self.design.blocks else {},

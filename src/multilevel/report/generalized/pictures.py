@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from multilevel.design.generalized import GeneralizedDesign
-from multilevel.estimate.generalized.records import GeneralizedFit
-from multilevel.likelihood.generalized.objective import GeneralizedObjective
+from multilevel.errors import InferenceError
+from multilevel.interpret.generalized.evidence import GeneralizedEvidence
 from multilevel.report.document import Picture
 from multilevel.report.packages import require
+from multilevel.report.plots.generalized.catalogue import PICTURES, draw
+
+#: Pictures along a predictor; models without a numeric one have none.
+_CURVES = ("expected", "clusters", "categories")
 
 
-def effect_pictures(
-    design: GeneralizedDesign, fit: GeneralizedFit, objective: GeneralizedObjective
-) -> list[Picture]:
-    """Random effects of every grouping factor in ascending order, with 95% intervals.
+def pictures_of(evidence: GeneralizedEvidence) -> list[tuple[str, dict[str, Any]]]:
+    """Names and options of the pictures that a report shows, in their order."""
+    family, blocks = evidence.family, evidence.design.blocks
+    is_category = family.response in ("ordered", "nominal")
+    found: list[tuple[str, dict[str, Any]]] = [("categories" if is_category else "expected", {})]
+    if blocks and not is_category:
+        found.append(("clusters", {}))
+    found += [("caterpillar", {"group": block.group}) for block in blocks]
+    if family.response == "count":
+        found.append(("rootogram", {}))
+    if family.response != "nominal":
+        found.append(("quantile_residuals", {}))
+    return found
 
-    Parameters
-    ----------
-    objective : set at the estimates; ``b = Lambda u`` and its covariance given the data come
-        from its modes.
+
+def drawn_pictures(evidence: GeneralizedEvidence) -> list[Picture]:
+    """These pictures, drawn; curves only where there is a predictor to draw along.
 
     Raises
     ------
@@ -27,15 +38,14 @@ def effect_pictures(
     """
     require("plotnine", "Pictures")
     from multilevel.report.plots.backend import to_png
-    from multilevel.report.plots.effects import effects_picture
 
     out = []
-    pieces = zip(design.blocks, fit.modes, fit.relative_factors, strict=True)
-    for t, (block, u, L) in enumerate(pieces):
-        C = L @ objective.mode_covariance(t) @ L.T
-        variances = np.maximum(np.einsum("jaa->ja", C), 0.0)
-        words = f"Conditional modes on the {design.family.link} scale"
-        picture = effects_picture(block, u @ L.T, variances, words)
-        text = f"Random effects of {block.group} with intervals"
-        out.append(Picture(f"effects of {block.group}", text, to_png(picture)))
+    for name, options in pictures_of(evidence):
+        try:
+            png = to_png(draw(name, evidence, options))
+        except InferenceError:
+            if name not in _CURVES:
+                raise
+            continue  # no numeric predictor
+        out.append(Picture(name, PICTURES[name][0].capitalize(), png))
     return out
