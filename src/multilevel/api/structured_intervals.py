@@ -10,9 +10,9 @@ import pandas as pd
 from multilevel.api.frames import frame_of_records
 from multilevel.api.intervals import IntervalMethod
 from multilevel.api.progress import Telling, teller
-from multilevel.api.structured_holder import StructuredHolder
+from multilevel.api.structured_holder import StructuredHolder, refuse
 from multilevel.errors import InferenceError
-from multilevel.infer.bootstrap import Bootstrap
+from multilevel.infer.bootstrap import Bootstrap, BootstrapKind
 from multilevel.infer.bootstrap_intervals import bootstrap_intervals, check_interval, limits
 from multilevel.infer.residual_bootstrap import structured_bootstrap
 from multilevel.infer.residual_intervals import ResidualParameter, profiled_parameters
@@ -108,15 +108,18 @@ class StructuredIntervalMethods(StructuredHolder):
         return out
 
     def bootstrap(
-        self, n_boot: int = 1000, *, seed: int = 0, kind: str = "parametric",
-        progress: Telling = None,
+        self, n_boot: int = 1000, *, seed: int = 0, kind: BootstrapKind = "parametric",
+        workers: int = 1, progress: Telling = None,
     ) -> pd.DataFrame:  # fmt: skip
         """Refit the model to ``n_boot`` drawn data sets: one row per replicate.
 
         Columns as in ``MultilevelFit.bootstrap``, then the residual parameters. ``kind`` is
         ``"parametric"`` (new random effects and residuals from the fitted model) or ``"cluster"``
-        (whole clusters of the coarsest factor, or units of the residual structure).
+        (whole clusters of the coarsest factor, or units of the residual structure). Refits run in
+        this process: ``workers`` must be 1.
         """
+        if workers != 1:
+            refuse(f"workers={workers}", "leave workers out")
         drawn = self._structured_bootstrap(n_boot, seed, kind, progress)
         columns: dict[str, object] = {
             "replicate": np.arange(n_boot), "status": list(drawn.status),

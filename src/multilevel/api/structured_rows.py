@@ -13,14 +13,18 @@ from multilevel.api.frames import prediction_frame
 from multilevel.api.structured_holder import StructuredHolder, refuse
 from multilevel.interpret.fitted import check_kind, fitted_values
 from multilevel.interpret.predict import (
+    CAVEAT,
+    STD_ERROR_SENTENCES,
     IntervalKind,
     NewLevels,
+    Prediction,
     PredictionKind,
     check_interval,
     predict_rows,
     prediction_interval,
 )
 from multilevel.interpret.residual_predict import predicted_residuals
+from multilevel.interpret.residual_prediction_error import SENTENCES, prediction_errors
 from multilevel.simulate.residual_response import simulate_structured
 
 Array = NDArray[np.float64]
@@ -66,36 +70,54 @@ class StructuredRowMethods(StructuredHolder):
         correlated, what the residuals of the unit's own rows say about the new row (kriging);
         a row at a time that is in the data gets its own outcome back (``fitted()`` leaves the
         residual out). ``"population"`` and ``"marginal"`` use the model for the means only.
-        These two have a ``std_error`` and ``interval="confidence"`` for the mean; errors of
-        conditional predictions and of new observations are not derived and refused.
+
+        ``std_error`` adds ``std_error`` (of the mean; not where a correlated residual is part of
+        the prediction) and ``prediction_std_error`` (of one new observation of weight 1, at the
+        residual variance of its own row, the kriging variance included). ``interval`` adds
+        ``conf_low, conf_high``: ``"confidence"`` by the first, ``"prediction"`` by the second.
+        Normal quantiles; variances are taken as known. NaN where the residual variance of a row
+        is not known (an occasion that was not observed).
         """
         check_interval(interval, conf_level)
         conditional = kind == "conditional"
-        with_error = std_error or interval is not None
-        if with_error and (conditional or interval == "prediction"):
+        has_residual = conditional and self._structured.layout.has_correlation
+        if has_residual and interval == "confidence":
             refuse(
-                "A standard error of conditional predictions, or of new observations",
-                "write kind='population' with interval='confidence', or leave both out",
+                "An interval for the mean where the prediction holds a correlated residual",
+                "write interval='prediction', or kind='population'",
             )
+        with_error = std_error or interval is not None
         estimates = self._estimates if conditional else ()
         found = predict_rows(
             self._prepared, self.fit, new_data, estimates, kind=kind, new_levels=new_levels,
-            std_error=with_error,
+            std_error=with_error and not has_residual,
         )  # fmt: skip
-        if conditional and self._structured.layout.has_correlation:
-            known = np.flatnonzero(np.isfinite(found.estimate))
-            extra = predicted_residuals(
-                self._structured, self._joint_objective(), self._psi, new_data, known
+        if has_residual:
+            found = self._with_residuals(found, new_data)
+        if with_error:
+            phi = self._psi[len(self.fit.theta) :]
+            errors = prediction_errors(self._structured, self.fit, phi, new_data, kind)
+            found = replace(
+                found,
+                std_error=np.full(len(errors), np.nan) if has_residual else found.std_error,
+                prediction_std_error=errors,
+                sentence=f"{SENTENCES[kind]} {CAVEAT}"
+                if has_residual
+                else f"{STD_ERROR_SENTENCES[kind]} {SENTENCES[kind]} {CAVEAT}",
             )
-            estimate = found.estimate.copy()
-            estimate[known] += extra
-            found = replace(found, estimate=estimate)
         bounds = None if interval is None else prediction_interval(found, interval, conf_level)
         frame = prediction_frame(found, new_data, bounds)
-        if with_error:
-            frame = frame.drop(columns="prediction_std_error")  # one variance for all rows is wrong
-            frame.attrs["std_error"] = "std_error: uncertainty of the fixed effects only."
-        return frame
+        return frame.drop(columns="std_error") if has_residual and with_error else frame
+
+    def _with_residuals(self, found: Prediction, new_data: Any) -> Prediction:
+        """Predictions plus what the residuals of the unit's own rows say."""
+        known = np.flatnonzero(np.isfinite(found.estimate))
+        extra = predicted_residuals(
+            self._structured, self._joint_objective(), self._psi, new_data, known
+        )
+        estimate = found.estimate.copy()
+        estimate[known] += extra
+        return replace(found, estimate=estimate)
 
     def simulate(
         self, n_sim: int = 1, seed: int | np.random.Generator | None = None, *, kind: str = "new"

@@ -28,11 +28,14 @@ class NewResiduals:
     units : (n,) unit of each row, -1 for one without data (or without a place in time).
     places : (n, d) coordinates.
     variance_columns : (n, a).
+    is_known : (n,) whether the residual variance of the row is known: its category of ``by`` and
+        its occasion were observed.
     """
 
     units: NDArray[np.int64]
     places: Array
     variance_columns: Array
+    is_known: NDArray[np.bool_]
 
 
 def new_residuals(layout: ResidualLayout, data: Any, kept: Positions) -> NewResiduals:
@@ -44,7 +47,8 @@ def new_residuals(layout: ResidualLayout, data: Any, kept: Positions) -> NewResi
     """
     source, n, term = Source(as_table(data)), len(kept), layout.term
     if term is None or not term.factors:
-        return NewResiduals(np.full(n, -1), np.zeros((n, 1)), np.zeros((n, 0)))
+        units = np.full(n, -1)
+        return NewResiduals(units, np.zeros((n, 1)), *_variances(layout, source, kept, units))
     source.check([*term.coordinates, *term.factors], term.text)
     codes, levels = source.group_codes(term.factors, kept)
     units = np.append(match_levels(levels, layout.units), -1)[codes]
@@ -54,28 +58,31 @@ def new_residuals(layout: ResidualLayout, data: Any, kept: Positions) -> NewResi
         units = np.where(known, units, -1)
     else:
         places = np.full((n, 1), -1.0)
-    return NewResiduals(units, places, _variance_columns(layout, source, kept, units))
+    return NewResiduals(units, places, *_variances(layout, source, kept, units))
 
 
-def _variance_columns(
+def _variances(
     layout: ResidualLayout, source: Source, kept: Positions, units: NDArray[np.int64]
-) -> Array:
-    """Columns of the log variance; rows of unknown units get the reference."""
+) -> tuple[Array, NDArray[np.bool_]]:
+    """Columns of the log variance, and whether the row's cell is known (else the reference)."""
     n, term = len(kept), layout.term
-    if term is None:
-        return np.zeros((n, 0))
-    labels = [layout.groups[g] for g in layout.group_of[np.maximum(units, 0)]]
-    if layout.time.occasions:
-        values = take(source.values(term.coordinates[0]), kept)
-        place, _ = layout.time.occasion(raw_times(term, layout.time, [values])[:, 0])
-        names = [layout.time.occasions[k] for k in place]
-        labels = [f"{g}, {o}" if g else o for g, o in zip(labels, names, strict=True)]
-    known = {label: k for k, label in enumerate(layout.cells)}
-    cell = np.array([known.get(label, 0) for label in labels], dtype=np.intp)
-    parts = np.eye(len(layout.cells))[cell][:, 1:]
+    parts, known = np.zeros((n, 0)), np.ones(n, dtype=bool)
+    if term is not None and len(layout.cells) > 1:
+        labels, known = _categories(layout, source, kept, units)
+        if layout.time.occasions:
+            values = take(source.values(term.coordinates[0]), kept)
+            raw = raw_times(term, layout.time, [values])[:, 0]
+            place, observed = layout.time.occasion(raw)
+            known = known & observed
+            names = [layout.time.occasions[k] for k in place]
+            labels = [f"{g}, {o}" if g else o for g, o in zip(labels, names, strict=True)]
+        number = {label: k for k, label in enumerate(layout.cells)}
+        cell = np.array([number.get(label, -1) for label in labels], dtype=np.intp)
+        known = known & (cell >= 0)
+        parts = np.eye(len(layout.cells))[np.maximum(cell, 0)][:, 1:]
     recipe = layout.scale_recipe
     if recipe is None:
-        return parts
+        return parts, known
     if recipe.compiled.centring:
         raise DesignError(
             "Predictions from correlated residuals need a scale formula of plain columns.",
@@ -86,4 +93,20 @@ def _variance_columns(
     columns = {i: take(source.values(name), kept) for i, name in recipe.compiled.columns}
     matrix = replay_columns(recipe, columns, n, kept)
     keep = [j for j, name in enumerate(recipe.names) if name != "(Intercept)"]
-    return np.hstack([parts, matrix[:, keep]])
+    return np.hstack([parts, matrix[:, keep]]), known
+
+
+def _categories(
+    layout: ResidualLayout, source: Source, kept: Positions, units: NDArray[np.int64]
+) -> tuple[list[str], NDArray[np.bool_]]:
+    """Category of ``by`` of each row: that of its unit, else what the table says."""
+    own = [layout.groups[g] for g in layout.group_of[np.maximum(units, 0)]]
+    term = layout.term
+    if term is None or term.by is None:
+        return own, np.ones(len(kept), dtype=bool)
+    if term.by not in source.table.columns:
+        return own, units >= 0
+    codes, levels = source.group_codes((term.by,), kept)
+    told = [str(levels[k]) if k >= 0 else "" for k in codes]
+    labels = [a if u >= 0 else b for a, b, u in zip(own, told, units, strict=True)]
+    return labels, np.array([label in layout.groups for label in labels], dtype=bool)

@@ -163,14 +163,10 @@ def test_everything_else_is_refused(m):
                 getattr(m, name)()
     assert refused > 4
     new = {"time": [1.0, 2.0], "x": [0.0, 1.0], "id": ["p1", "p2"]}
-    for options in (
-        {"std_error": True}, {"interval": "confidence"},
-        {"interval": "prediction", "kind": "population"},
-    ):  # fmt: skip
-        with pytest.raises(InferenceError, match="standard error"):
-            m.predict(new, **options)
     found = m.predict(new, kind="population", interval="confidence")
-    assert list(found.columns) == ["estimate", "std_error", "conf_low", "conf_high"]
+    assert list(found.columns) == [
+        "estimate", "std_error", "prediction_std_error", "conf_low", "conf_high",
+    ]  # fmt: skip
     X = np.array([[1.0, 1.0, 0.0], [1.0, 2.0, 1.0]])
     Phi = m.vcov_fixed.to_numpy()
     np.testing.assert_allclose(found["std_error"], np.sqrt(np.diag(X @ Phi @ X.T)), rtol=1e-10)

@@ -65,7 +65,8 @@ def _variances(design: Design, fit: Fit) -> list[Advice]:
     rows = np.arange(design.n)
     layout = ResidualLayout(
         None, rows, np.arange(design.n + 1), rows, rows.astype(np.int32),
-        np.zeros((design.n, 1)), (), none, ("",), X, tuple(f"x{j}" for j in range(X.shape[1])), TimeScale(), design.weights, "",
+        np.zeros((design.n, 1)), (), none, ("",), X,
+        tuple(f"x{j}" for j in range(X.shape[1])), TimeScale(), design.weights, "",
     )  # fmt: skip
     found = _score(design, fit, layout)
     if found is None:
