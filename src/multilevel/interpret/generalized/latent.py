@@ -64,6 +64,11 @@ def level_one_variance(evidence: GeneralizedEvidence, psi: Array, level: str) ->
     if family.level_one_variance is not None:
         return family.level_one_variance
     eta = fixed_predictors(evidence.rows, evidence.fit, psi)
+    factors = evidence.prepared.problem.factors(psi)
+    S = predictor_covariance(evidence.rows, evidence, tuple(L @ L.T for L in factors))
+    if 1 in evidence.random and len(eta) > 1:  # a log dispersion that varies over clusters
+        at = evidence.random.index(1)
+        eta[1] += S[:, at, at] / 2.0
     if family.has_residual and family.link == "identity":
         return _residual_variance(evidence, eta)
     if family.link != "log" or family.option("zero") or family.option("truncated") == "yes":
@@ -73,13 +78,11 @@ def level_one_variance(evidence: GeneralizedEvidence, psi: Array, level: str) ->
             f"family {family.label}",
             'write scale="observation"',
         )
-    factors = evidence.prepared.problem.factors(psi)
-    S = predictor_covariance(evidence.rows, evidence, tuple(L @ L.T for L in factors))
-    at = eta.mean(axis=1)
+    centre = eta.mean(axis=1)
     mean_variance = S[:, 0, 0] if evidence.random and evidence.random[0] == 0 else np.zeros(1)
     lam = float(np.mean(np.exp(eta[0] + mean_variance / 2.0)))
-    at[0] = math.log(lam)
-    v = float(any_rows(evidence, 1).variance(at[:, None])[0]) / lam**2
+    centre[0] = math.log(lam)
+    v = float(any_rows(evidence, 1).variance(centre[:, None])[0]) / lam**2
     if level == "delta":
         return v
     return math.log1p(v) if level == "lognormal" else float(polygamma(1, 1.0 / v))

@@ -195,3 +195,9 @@ def test_ranges_of_clusters_on_three_scales():
     assert response["low"] == pytest.approx(1 / (1 + math.exp(-low)))
     high = b["x"] + 1.959964 * math.sqrt(G[1, 1])
     assert found.loc[("x", "ratio"), "high"] == pytest.approx(math.exp(high))
+
+
+def test_residual_variances_that_vary_over_clusters_are_averaged():
+    fit = mlm.fit("number ~ x + (1 | g)", table(), scale="~ 1 + (1 | g)")
+    latent, seen = (fit.icc(scale)["estimate"].iloc[-1] for scale in ("latent", "observation"))
+    assert latent == pytest.approx(seen, abs=1e-5)
