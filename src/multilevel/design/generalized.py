@@ -19,7 +19,7 @@ from multilevel.design.build import (
 from multilevel.design.records import Design, RandomBlock, Response, RowReport
 from multilevel.design.response import ResponseRequest, read_response
 from multilevel.design.rows import check_rows, read_weights
-from multilevel.design.scale_effects import correlated
+from multilevel.design.scale_effects import check_distinct, correlated
 from multilevel.design.variables import Positions, Source, complete_rows
 from multilevel.errors import DesignError
 from multilevel.model.covariance.structures import FactorMap, Structure, factor_map
@@ -163,6 +163,8 @@ def build_generalized(model: Model, data: Any, request: GeneralizedRequest) -> G
     blocks, block_parts = _blocks(
         family, mean, others, correlated if request.is_correlated else _joined
     )
+    if request.is_correlated:
+        check_distinct(blocks)
     return GeneralizedDesign(
         family, response, mean, parts, blocks, block_parts,
         taken.get("frequency_weights"), precision,

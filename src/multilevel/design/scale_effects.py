@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from multilevel.design.records import RandomBlock
@@ -40,6 +42,26 @@ def correlated(location: RandomBlock, scale: RandomBlock) -> RandomBlock:
         (*location.names, *scale.names),
         factor_map(widths),
     )
+
+
+def check_distinct(blocks: Sequence[RandomBlock]) -> None:
+    """Refuse one factor under two names: its location and scale effects would be uncorrelated.
+
+    Raises
+    ------
+    DesignError : two blocks that cut the rows into the same clusters.
+    """
+    for k, one in enumerate(blocks):
+        for other in blocks[k + 1 :]:
+            if one.n_levels != other.n_levels:
+                continue
+            pairs = one.codes.astype(np.int64) * other.n_levels + other.codes
+            if len(np.unique(pairs)) == one.n_levels:
+                raise DesignError(
+                    "Location and scale effects of one factor need one name of that factor.",
+                    f"{one.group} and {other.group} are the same {one.n_levels} clusters",
+                    f"write {one.group} in the formula and in scale=",
+                )
 
 
 def _structures(structure: FactorMap) -> list[str]:

@@ -12,6 +12,7 @@ import pytest
 import multilevel as mlm
 from multilevel.api.generalized.location_scale import LocationScaleFit
 from multilevel.errors import DesignError, InferenceError, ModelError
+from multilevel.likelihood.generalized.choose import make_objective
 from tests.support.location_scale import TRUE, simulate
 
 
@@ -119,13 +120,49 @@ def test_three_levels_with_scale_effects_at_either_level() -> None:
     d = three_levels()
     both = fit("y ~ x + (1 | s/c)", d, scale="~ (1 | s/c)", accuracy="none")
     assert [len(b.names) for b in both.design.blocks] == [2, 2]
+    assert both.approximation.points == (5, 5)
     assert both.scale_correlations()["group"].tolist() == ["s:c", "s"]
     for factor in ("s", "s:c"):
         one = fit("y ~ x + (1 | s/c)", d, scale=f"~ (1 | {factor})", accuracy="none")
         widths = {b.group: len(b.names) for b in one.design.blocks}
         assert widths == {"s:c": 1, "s": 1} | {factor: 2}
-        assert one.minus2_loglik >= both.minus2_loglik - 0.5  # Laplace errors differ a little
+        assert (
+            one.minus2_loglik >= both.minus2_loglik - 0.05
+        )  # errors of the quadrature differ a little
     assert both.test_random_scale("s").loc[0, "df"] == 2
+    with pytest.raises(DesignError, match="the same 60 clusters"):
+        mlm.fit("y ~ x + (1 | s/c)", d, scale="~ (1 | c)")
+
+
+@pytest.mark.parametrize("points", [1, 5])
+def test_gradient_with_scale_effects_at_two_levels(points: int) -> None:
+    m = fit("y ~ x + (1 | s/c)", three_levels(), scale="~ x + (1 | s/c)", n_quad=1,
+            accuracy="none")  # fmt: skip
+    objective = make_objective(m._prepared.problem, points)
+    psi = m.fit.psi + 0.05
+    numeric = np.empty_like(psi)
+    for i, e in enumerate(1e-4 * np.eye(len(psi))):
+        near = objective.value(psi + e) - objective.value(psi - e)
+        far = objective.value(psi + 2 * e) - objective.value(psi - 2 * e)
+        numeric[i] = (8.0 * near - far) / 12e-4
+    objective.value(psi)
+    np.testing.assert_allclose(objective.gradient(), numeric, atol=1e-5)
+
+
+def test_random_effects_of_a_predictor_on_the_variance() -> None:
+    rng = np.random.default_rng(3)
+    g = np.repeat(np.arange(80), 20)
+    x = rng.standard_normal(len(g))
+    omega = 0.4 * rng.standard_normal(80)[g] + 0.4 * rng.standard_normal(80)[g] * x
+    d = {"y": rng.standard_normal(80)[g] + np.exp(omega / 2) * rng.standard_normal(len(g)),
+         "x": x, "g": g}  # fmt: skip
+    m = fit("y ~ x + (1 | g)", d, scale="~ x + (x | g)", accuracy="none")
+    assert m.approximation.points == (7,)
+    sds = np.sqrt(np.diag(m.random_covariance["g"]))
+    np.testing.assert_allclose(sds, [1.0, 0.4, 0.4], atol=0.25)
+    test = m.test_random_scale().iloc[0]
+    assert test["df"] == 5
+    assert "conservative" in test["null"]
 
 
 def test_crossed_factors_by_laplace() -> None:
@@ -149,6 +186,8 @@ def test_other_families_say_what_their_scale_is_the_log_of() -> None:
     d = {"y": rng.gamma(1.0 / phi, mu * phi), "g": g}
     m = fit("y ~ 1 + (1 | g)", d, family="gamma", scale="~ (1 | g)", accuracy="none")
     assert m.approximation.points == (11,)
+    assert m.update(accuracy="none").approximation.points == (11,)
+    assert m.update(n_quad=1, accuracy="none").approximation.method == "Laplace"
     table = m.variance_range()
     assert table["quantity"].tolist() == ["dispersion phi"]
     assert table.loc[0, "sd_scale"] == pytest.approx(0.6, abs=0.2)

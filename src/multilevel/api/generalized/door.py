@@ -19,7 +19,7 @@ from multilevel.design.response import ResponseRequest
 from multilevel.errors import ModelError
 from multilevel.estimate.generalized.accuracy import check_accuracy, fit_generalized
 from multilevel.estimate.generalized.prepare import prepare_generalized
-from multilevel.likelihood.generalized.problem import GeneralizedProblem
+from multilevel.estimate.generalized.scale_points import scale_points
 from multilevel.model.families.categories import Thresholds
 from multilevel.model.families.request import FamilyRequest, request_family
 from multilevel.model.formula.parse import parse_formula
@@ -28,8 +28,6 @@ from multilevel.report.facts import labels_of
 from multilevel.tables.table import as_table
 
 Array = NDArray[np.float64]
-Points = int | tuple[int, ...] | None
-SCALE_POINTS = 11  # per dimension: log variances are more skewed than effects on the mean
 
 
 def fit_outcome(
@@ -79,7 +77,9 @@ def fit_outcome(
     prepared = prepare_generalized(design)
     solved = fit_generalized(
         prepared,
-        n_quad=_points(options, prepared.problem),
+        n_quad=options.n_quad
+        if options.scale is None or options.n_quad is not None
+        else scale_points(prepared.problem),
         accuracy=accuracy,
         penalty=options.penalty,
         progress=progress,
@@ -109,14 +109,6 @@ def _check_scale(options: OutcomeOptions, family: FamilyRequest) -> None:
             "leave scale= out, or choose a family such as gaussian, gamma, beta or "
             "negative_binomial",
         )
-
-
-def _points(options: OutcomeOptions, problem: GeneralizedProblem) -> Points:
-    """The caller's points; 11 for a location and a scale effect where nothing was said."""
-    if options.n_quad is not None or options.scale is None or len(problem.blocks) != 1:
-        return options.n_quad
-    has_scale = len(problem.random_parts) > 1
-    return SCALE_POINTS if has_scale and problem.blocks[0].columns.shape[1] == 2 else None
 
 
 def _model(formula: str, options: OutcomeOptions, family: FamilyRequest) -> Model:

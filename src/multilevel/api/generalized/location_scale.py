@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records
 from multilevel.api.generalized.result import GeneralizedMultilevelFit
+from multilevel.estimate.generalized.scale_points import scale_points
 from multilevel.infer.location_scale import (
     RandomScaleTest,
     ScaleCorrelationTest,
@@ -60,6 +62,20 @@ class LocationScaleFit(GeneralizedMultilevelFit):
     def sections(self, *, verbose: bool = False, df: str | None = None) -> list[Section]:
         """The summary as its sections, one about the variability of clusters among them."""
         return with_variability(super().sections(verbose=verbose, df=df), self.fit, self.design)
+
+    def update(
+        self,
+        *,
+        n_quad: int | tuple[int, ...] | None = None,
+        accuracy: str = "report",
+        penalty: str | Sequence[str] | None = None,
+    ) -> Self:
+        """Fit the same model to the same rows with another approximation or penalty.
+
+        Arguments as in ``GeneralizedMultilevelFit.update``.
+        """
+        points = scale_points(self._problem) if n_quad is None else n_quad
+        return super().update(n_quad=points, accuracy=accuracy, penalty=penalty)
 
     def variance_effects(self, conf_level: float = 0.95) -> pd.DataFrame:
         """Effects on the residual variance (or dispersion), in percent per unit.
