@@ -142,6 +142,7 @@ def _by_rows(words: ItemWords, table: Table, link: str, options: dict[str, Any])
         CrossedRows(
             found.design, found.fit, found._objective(), words.item, words.person, item_codes,
             person_codes, tuple(item_labels.tolist()), tuple(person_labels.tolist()),
+            found._evidence(),
         )
     )  # fmt: skip
     outcome = found.design.response.sentence

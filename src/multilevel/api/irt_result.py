@@ -126,8 +126,8 @@ class ItemResponseFit:
         --------
         >>> import multilevel as mlm
         >>> rasch = mlm.irt(mlm.load_verbagg(), person="id", response="r2")
-        >>> rasch.items().loc[0, ["item", "n"]].tolist()
-        ['S1DoCurse', 316]
+        >>> rasch.items()["item"].iloc[0], int(rasch.items()["n"].iloc[0])
+        ('S1DoCurse', 316)
         """
         check_level(conf_level)
         found = self._items()

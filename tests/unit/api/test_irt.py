@@ -270,9 +270,23 @@ def test_curves_and_information_by_definition():
 
 
 def test_pickle_keeps_the_answers():
-    found = verbal("2pl")
-    again = pickle.loads(pickle.dumps(found))
-    pd.testing.assert_frame_equal(again.items(), found.items())
+    for found in (verbal("2pl"), verbal("random_items")):
+        again = pickle.loads(pickle.dumps(found))
+        pd.testing.assert_frame_equal(again.items(), found.items())
+        pd.testing.assert_frame_equal(again.persons(), found.persons())
+
+
+def test_errors_of_random_items_are_those_of_fixed_ones_shrunken():
+    """Items that are hardly shrunken are known about as well as fixed ones, with testlets too."""
+    data = mlm.load_verbagg().to_pandas()
+    data["situation"] = data["item"].str[:2]
+    fixed = verbal("rasch").items().set_index("item")
+    for more in ({}, {"testlets": "situation"}):
+        found = mlm.irt(
+            data, person="id", response="r2", model="random_items", accuracy="none", **more
+        )
+        ratio = found.items().set_index("item").std_error / fixed.std_error
+        assert ratio.between(0.88, 1.02).all()
 
 
 @pytest.mark.parametrize("width", [60, 80])

@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.design.generalized import GeneralizedDesign
+from multilevel.design.generalized_replay import PartRows
 from multilevel.errors import InferenceError
 from multilevel.estimate.generalized.records import GeneralizedFit
+from multilevel.interpret.generalized.effect_variance import ConditionalVariance
+from multilevel.interpret.generalized.evidence import GeneralizedEvidence
 from multilevel.interpret.irt.parameters import ItemParameters, PersonParameters
 from multilevel.likelihood.generalized.irt_categories import ItemKind, ItemLink
 from multilevel.likelihood.generalized.objective import GeneralizedObjective
@@ -31,6 +34,7 @@ class CrossedRows:
     item, person : names of the columns.
     item_codes, person_codes : (n,) of the analysed rows.
     items, persons : labels.
+    evidence : the same fit, for the uncertainty of its random effects.
     """
 
     design: GeneralizedDesign
@@ -42,6 +46,7 @@ class CrossedRows:
     person_codes: Codes
     items: tuple[Any, ...]
     persons: tuple[Any, ...]
+    evidence: GeneralizedEvidence
 
     def effects(self, t: int) -> Array:
         """(J, q) modes of the random effects of block t."""
@@ -116,21 +121,11 @@ def parameters_of_rows(rows: CrossedRows) -> ItemParameters:
     steps, L = _fixed_steps(rows, first, S)
     vcov = L @ rows.fit.vcov @ L.T
     item_of = np.repeat(np.arange(n_items), S)
-    is_random = False
-    for t, block in enumerate(rows.design.blocks):
-        varies = is_constant_within(
-            block.codes[:, None].astype(np.float64), rows.item_codes, n_items
-        )[0]
-        if not varies or _INTERCEPT not in block.names:
-            continue
-        a = block.names.index(_INTERCEPT)
-        level = block.codes[first][item_of]
-        steps = steps + rows.effects(t)[level, a]
-        if block.group == rows.item:
-            is_random = True
-            # given the item's own effect, the intercept's uncertainty is that of the whole scale
-            conditional = rows.covariances(t)[level, a, a]
-            vcov = np.where(item_of[:, None] == item_of[None], conditional[:, None], 0.0)
+    shared = _item_blocks(rows, first)
+    for t, a in shared:
+        steps = steps + rows.effects(t)[rows.design.blocks[t].codes[first][item_of], a]
+    if shared:
+        vcov = _random_covariance(rows, first, shared, L)
     full = np.zeros((n_items + n_items * S, n_items + n_items * S))
     full[n_items:, n_items:] = vcov
     counts = np.bincount(rows.item_codes, minlength=n_items).astype(np.float64)
@@ -147,7 +142,7 @@ def parameters_of_rows(rows: CrossedRows) -> ItemParameters:
         mean_score=scores / counts,
         theta_variance=_person_variance(rows),
         has_slopes=False,
-        sentence=_RANDOM if is_random else _FIXED,
+        sentence=_RANDOM if shared else _FIXED,
     )
 
 
@@ -156,9 +151,50 @@ _FIXED = (
     "difficulty = -easiness; standard errors from the observed information."
 )
 _RANDOM = (
-    "Easiness is the fixed part plus the item's random effect (its conditional mode); difficulty "
-    "= -easiness; standard errors are conditional on fixed effects and variances."
+    "Easiness is the fixed part plus the random effects of the item (conditional modes); "
+    "difficulty = -easiness; standard errors by the delta method, uncertainty of the random "
+    "effects given the data and of all parameters."
 )
+
+
+def _item_blocks(rows: CrossedRows, first: NDArray[np.intp]) -> list[tuple[int, int]]:
+    """Blocks whose level depends on the item alone, with the position of their intercept."""
+    return [
+        (t, block.names.index(_INTERCEPT))
+        for t, block in enumerate(rows.design.blocks)
+        if _INTERCEPT in block.names
+        and is_constant_within(
+            block.codes[:, None].astype(np.float64), rows.item_codes, len(first)
+        )[0]
+    ]
+
+
+def _random_covariance(
+    rows: CrossedRows, first: NDArray[np.intp], shared: list[tuple[int, int]], L: Array
+) -> Array:
+    """Covariance of the steps (I S, I S) where items have random effects; uncertainty given the
+    parameters is taken as independent between items."""
+    n_items, S = len(first), len(L) // len(first)
+    columns = [np.zeros((n_items, len(block.names))) for block in rows.design.blocks]
+    codes = [np.full(n_items, -1, dtype=np.int32) for _ in rows.design.blocks]
+    for t, a in shared:
+        columns[t][:, a] = 1.0
+        codes[t] = rows.design.blocks[t].codes[first]
+    places = PartRows(
+        tuple(part.X[first] for part in rows.design.parts),
+        tuple(None for _ in rows.design.parts),
+        tuple(codes),
+        tuple(columns),
+        rows.design.mean.rows,
+        {},
+    )
+    variance = ConditionalVariance(rows.evidence)
+    r = rows.evidence.random.index(0)
+    given = np.repeat(variance.given_parameters(places)[:, r, r], S)
+    moved = L + np.repeat(variance.movement(places)[:, 0].T, S, axis=0)
+    item_of = np.repeat(np.arange(n_items), S)
+    own = np.where(item_of[:, None] == item_of[None], given[:, None], 0.0)
+    return np.asarray(own + moved @ rows.fit.vcov @ moved.T)
 
 
 def _fixed_steps(rows: CrossedRows, first: NDArray[np.intp], S: int) -> tuple[Array, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,9 +162,13 @@ class RowSource:
         how = "Laplace" if found.method == "Laplace" else f"{found.method} ({points} points)"
         return f"Integral over random effects: {how}. {found.sentence}".strip()
 
-    def items(self) -> ItemParameters:
-        """Items."""
+    @cached_property
+    def _parameters(self) -> ItemParameters:
         return parameters_of_rows(self.rows)
+
+    def items(self) -> ItemParameters:
+        """Items, computed once."""
+        return self._parameters
 
     def persons(self) -> PersonParameters:
         """Persons."""
