@@ -179,8 +179,8 @@ def fit(
     dispersion, zero, hurdle, thresholds : right-hand sides (``"~ x"``) for the dispersion, the
         probability of extra zeros (zero inflation or hurdle) and non-proportional thresholds.
     truncated : whether counts of zero cannot occur.
-    n_quad : quadrature points per random effect; 1 is Laplace; None takes 7 for one random effect
-        per cluster, 5 for two, Laplace otherwise.
+    n_quad : quadrature points per random effect; 1 is Laplace; None takes 7 for one or two random
+        effects per cluster, Laplace otherwise.
     accuracy : ``"report"`` estimates the error of the approximation; ``"auto"`` raises the points
         until they no longer matter; ``"none"``.
     penalty : ``"slopes"`` and / or ``"variances"``: weakly informative penalties; None for none.

@@ -87,8 +87,8 @@ def add_outcome(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--n-quad",
         metavar="K",
-        help="quadrature points per random effect; 1 is Laplace; left out, 7 for one random effect"
-        " per cluster, 5 for two, Laplace otherwise; 9,5 for nested factors (the finer first)",
+        help="quadrature points per random effect; 1 is Laplace; left out, 7 for one or two random"
+        " effects per cluster, Laplace otherwise; 9,5 for nested factors (the finer first)",
     )
     group.add_argument(
         "--accuracy",

@@ -4,7 +4,8 @@ The marginal likelihood of a generalized model is an integral that is only appro
 approximation can be far off where clusters hold little information (few binary responses), so every
 fit carries an estimate of its error, and ``accuracy="auto"`` raises the number of points until
 neither the criterion nor the largest variance moves. Default points follow Pinheiro & Bates 1995
-and common practice: 7 for one random effect per cluster, 5 per dimension for two, Laplace beyond.
+and common practice: 7 per dimension for one or two random effects per cluster (the same for both,
+so that the two models can be compared), Laplace beyond.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ Array = NDArray[np.float64]
 Accuracy = Literal["report", "auto", "none"]
 ACCURACIES: tuple[str, ...] = get_args(Accuracy)
 
-LADDER = {1: (7, 15, 25, 51, 101), 2: (5, 9, 15, 25), 3: (3, 5, 9)}
-DEFAULT = {1: 7, 2: 5}
+LADDER = {1: (7, 15, 25, 51, 101), 2: (7, 11, 15, 25), 3: (3, 5, 9)}
+DEFAULT = {1: 7, 2: 7}
 SCALE_POINTS = 11  # where only the scale effect of a Gaussian model is left to the quadrature
 CRITERION_CHANGE = 0.01  # in -2 log-likelihood: invisible in any test
 VARIANCE_CHANGE = 1e-3  # of the largest variance, as a share of itself

@@ -25,6 +25,8 @@ SMALL_SD = 2e-2  # scaled standard deviation below which a direction may be a nu
 TRIAL_SD = 3e-2  # scaled standard deviation at which a null direction is tried
 LIMIT_ETA = {"log": -9.0, "logit": -9.0}  # predictors of parts below which they count as a limit
 UNKNOWN = 1e-3  # curvature below which a predictor's standard error exceeds about 45 of its units
+LOW_ETA = -5.0  # below it too, if the data say next to nothing about the predictor:
+LITTLE = 0.02  # curvature of the criterion, a standard error above 10
 FLAT = 1e-3  # fall of the criterion per unit of a predictor at its limit
 
 
@@ -187,7 +189,7 @@ def limits(
                 "likelihood is flat there). Its standard errors do not exist."
             )
             found.update(dict.fromkeys(range(s.start, s.stop), sentence))
-        elif highest < limit:
+        elif highest < limit or (highest < LOW_ETA and least < LITTLE):
             stands = f"{part.spec.name} stands at {'' if s.stop - s.start == 1 else 'most '}"
             sentence = (
                 f"The {part.spec.meaning} is estimated as zero: the data need no such part "
