@@ -262,3 +262,21 @@ def test_residuals_that_do_not_exist_are_refused():
     for name, kind in (("beta", "deviance"), ("nominal", "pearson")):
         with pytest.raises(InferenceError, match="quantile"):
             fitted(name).residuals(kind)
+
+
+def test_nominal_categories_average_over_correlated_random_effects():
+    data = {**table(), "choice": np.minimum(table()["ordered"], 2.0)}
+    fit = mlm.fit("choice ~ x + (1 | g)", data, family="nominal", n_quad=1, accuracy="none")
+    found = fit.predict({"x": [0.5]}, kind="marginal", std_error=True)
+    assert found["estimate"].sum() == pytest.approx(1.0, abs=1e-9)
+    b = np.array([part @ [1.0, 0.5] for part in np.split(fit.fit.psi[:4], 2)])
+    G = fit.random_covariance["g"].to_numpy()
+    draws = np.random.default_rng(1).multivariate_normal(b, G, size=400_000)
+    odds = np.exp(np.column_stack([np.zeros(len(draws)), draws]))
+    p = odds / odds.sum(axis=1, keepdims=True)
+    error = p.std(axis=0) / np.sqrt(len(p))
+    assert np.all(np.abs(found["estimate"] - p.mean(axis=0)) < 5 * error)
+    own = fit.predict(data, std_error=True)
+    assert (own["std_error"] > 0).all()
+    assert len(fit.icc()) == 4
+    assert len(fit.ratios()) == 2
