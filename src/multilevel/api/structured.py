@@ -175,9 +175,9 @@ INHERITED = frozenset({
     "design", "equations", "fitted", "fixed_effects", "groups", "information_criteria",
     "is_singular", "johnson_neyman", "marginal_means", "method", "methods_paragraph",
     "minus2_loglik", "n", "n_parameters", "pairwise_comparisons", "random_covariance",
-    "random_effects", "reml_criterion", "report", "residual_autocorrelation",
-    "residual_variance", "robust", "rows", "sections", "slopes", "summary", "test", "to_dict",
-    "to_json", "variance_components", "vcov_fixed", "vcov_robust",
+    "random_effects", "random_intervals", "reml_criterion", "report",
+    "residual_autocorrelation", "residual_variance", "robust", "rows", "sections", "slopes",
+    "summary", "test", "to_dict", "to_json", "variance_components", "vcov_fixed", "vcov_robust",
 })  # fmt: skip
 
 for _name in dir(MultilevelFit):

@@ -10,9 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from multilevel.api.frames import frame_of_records
 from multilevel.api.structured_holder import refuse
 from multilevel.api.structured_rows import StructuredRowMethods
 from multilevel.interpret.autocorrelation import LagCorrelation, lag_correlations, time_of
+from multilevel.interpret.intraclass import check_level
+from multilevel.interpret.residual_icc import CellShare, shares_in_words, structured_shares
 from multilevel.report.plots.catalogue import check_picture
 from multilevel.report.plots.source import PictureSource
 
@@ -71,6 +74,30 @@ class StructuredWordMethods(StructuredRowMethods):
             for kind in ("standardised", "normalised")
         }, words
 
+    def icc(self, *, conf_level: float = 0.95) -> pd.DataFrame:
+        """Share of each grouping factor in the variance of a row.
+
+        Frame ``group, component, at, estimate, std_error, conf_low, conf_high``: over all analysed
+        rows (averages of numerator and denominator), then for each occasion or category of ``by``
+        with a residual variance of its own. ``attrs["sentence"]`` in words.
+
+        Raises
+        ------
+        InferenceError : no random effects.
+        """
+        level = check_level(conf_level)
+        found = structured_shares(self._structured, self.fit, self._psi, level)
+        out = frame_of_records(found, CellShare)
+        out.attrs["sentence"] = shares_in_words(found)
+        return out
+
     def _effect_tables(self) -> dict[str, pd.DataFrame]:
-        """The residual parameters; effect sizes that do not exist for the structure say so."""
-        return {"Intervals of residual parameters": self.residual_parameters()}
+        """Residual parameters, shares of variance and ranges of random effects."""
+        found = {"Intervals of residual parameters": self.residual_parameters()}
+        if not self.design.blocks:
+            return found
+        return {
+            **found,
+            "Shares of variance": self.icc(),
+            "Where 95% of clusters lie": self.random_intervals(),
+        }

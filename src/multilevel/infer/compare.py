@@ -29,7 +29,7 @@ from multilevel.infer.compare_nesting import (
     same_column_space,
 )
 from multilevel.infer.compare_reduce import take_rows
-from multilevel.infer.compare_residual import refuse_refits, residual_relation
+from multilevel.infer.compare_residual import refuse_row_refits, residual_relation, structured_by_ml
 from multilevel.infer.conventions import InformationCriteria, Program, information_criteria
 from multilevel.infer.distributions import chi_square_tail
 
@@ -143,8 +143,6 @@ def compare_fits(
             "A comparison needs at least two models.", f"{len(candidates)}", "pass another fit"
         )
     allowed = check_allowed(allow)
-    if refit:
-        refuse_refits([c.design for c in candidates])
     models, notes = _on_same_rows(list(candidates), refit, allowed)
     _check_same_data(models)
     models, more = _by_same_method(models, refit, allowed)
@@ -211,6 +209,7 @@ def _on_same_rows(
             f"{len(common)} rows they share, or drop these rows before fitting; "
             f'allow=("{OTHER_ROWS}",) lists the models without a test',
         )
+    refuse_row_refits([c.design for c in models])
     out = []
     for c, k in zip(models, kept, strict=True):
         where = np.flatnonzero(np.isin(k, common))
@@ -271,6 +270,9 @@ def _by_same_method(
 def _by_ml(c: Candidate) -> Candidate:
     if c.fit.method == "ml":
         return c
+    if c.fit.residual is not None:
+        prepared, fit = structured_by_ml(c.design, c.fit)
+        return replace(c, prepared=prepared, fit=fit)
     prepared = with_method(c.prepared, "ml")
     model = replace(prepared.design.model, method="ml")
     prepared = replace(prepared, design=replace(prepared.design, model=model))

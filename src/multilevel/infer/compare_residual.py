@@ -9,12 +9,14 @@ Source: Wolfinger 1993 (nesting of structures); Stram & Lee 1994 (why the bounda
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.errors import InferenceError
+from multilevel.estimate.structured import prepare_structured, solve_structured
 from multilevel.infer.compare_nesting import column_space_within
 
 if TYPE_CHECKING:
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 
     from multilevel.design.records import Design
     from multilevel.design.residual_layout import ResidualLayout
+    from multilevel.estimate.prepare import Prepared
+    from multilevel.estimate.records import Fit
 
 Array = NDArray[np.float64]
 Relation = Literal["same", "nested", "other"]
@@ -97,11 +101,24 @@ def _correlation_relation(one: ResidualLayout | None, two: ResidualLayout | None
     return "nested" if b in _WITHIN.get(a, ()) else "other"
 
 
-def refuse_refits(designs: Sequence[Design]) -> None:
-    """Refuse to refit models with structured residuals for a comparison."""
+def refuse_row_refits(designs: Sequence[Design]) -> None:
+    """Refuse to refit models with structured residuals on other rows.
+
+    Raises
+    ------
+    InferenceError : a residual structure, whose units and times belong to its own rows.
+    """
     if any(design.residual is not None for design in designs):
         raise InferenceError(
-            "refit=True is not available for models with structured residuals.",
-            "a fit with residual= or scale=",
-            'fit the models to the same rows by method="ml" first',
+            "Models with structured residuals are compared on the rows that they were fitted to.",
+            "models of other rows, one with residual= or scale=",
+            "drop the rows that one of them lacks from the table, and fit again",
         )
+
+
+def structured_by_ml(design: Design, fit: Fit) -> tuple[Prepared, Fit]:
+    """The same model by ML, from the estimates by REML: the whitened problem and the fit."""
+    phi = np.zeros(0) if fit.residual is None else fit.residual.phi
+    again = replace(design, model=replace(design.model, method="ml"))
+    prepared = prepare_structured(again, method="ml")
+    return solve_structured(prepared, psi_start=np.concatenate([fit.theta, phi]))

@@ -161,7 +161,7 @@ def test_everything_else_is_refused(m):
             refused += 1
             with pytest.raises(InferenceError, match="structured residuals"):
                 getattr(m, name)()
-    assert refused > 4
+    assert refused > 3
     new = {"time": [1.0, 2.0], "x": [0.0, 1.0], "id": ["p1", "p2"]}
     found = m.predict(new, kind="population", interval="confidence")
     assert list(found.columns) == [
@@ -199,8 +199,22 @@ def test_comparisons(frame):
     alone = fitted("ar1(time | id)", "")
     found = mlm.compare(alone, ar1).to_frame()
     assert "50:50" in found["distribution"][1]
-    with pytest.raises(InferenceError, match="refit"):
-        mlm.compare(alone, ar1, refit=True)
+
+
+def test_comparison_refits_by_ml(frame):
+    structure = {"residual": "ar1(time | id)"}
+    small = mlm.fit("y ~ time + (1 | id)", frame, **structure)
+    large = mlm.fit("y ~ time + x + (1 | id)", frame, **structure)
+    with pytest.raises(InferenceError, match="REML criteria"):
+        mlm.compare(small, large)
+    found = mlm.compare(small, large, refit=True).to_frame()
+    ml = [m.update(method="ml").minus2_loglik for m in (small, large)]
+    assert found["statistic"][1] == pytest.approx(ml[0] - ml[1], abs=1e-6)
+    assert found["df"][1] == 1
+    missing = frame.assign(x=frame["x"].where(frame.index > 3))
+    fewer = mlm.fit("y ~ time + x + (1 | id)", missing, **structure)
+    with pytest.raises(InferenceError, match="rows that they were fitted to"):
+        mlm.compare(small, fewer, refit=True)
 
 
 def test_singular_fit_is_proven_at_the_boundary():
