@@ -163,3 +163,45 @@ def test_kenward_roger_of_unstructured_occasions_is_hotellings_test():
     assert row["df_num"] == k
     assert row["df"] == pytest.approx(n - k, rel=1e-6)
     assert row["statistic"] == pytest.approx(T2 * (n - k) / (k * (n - 1)), rel=1e-6)
+
+
+def test_multivariate_analysis_of_two_groups_is_the_unstructured_model():
+    """Occasions, and groups by occasions: Hotelling's F on k, n - k - 1 df; groups: split-plot F.
+
+    Source: Morrison 2005, Multivariate Statistical Methods, section 4.6 (profile analysis), from
+    differences to the first occasion and the pooled covariance; occasions by the unweighted mean
+    of the groups.
+    """
+    rng = np.random.default_rng(2)
+    sizes, T = (9, 7), 4
+    n, k = sum(sizes), T - 1
+    group = np.repeat([0, 1], sizes)
+    y = rng.normal(size=(n, T)) @ rng.normal(size=(T, T)) + 0.3 * np.arange(T)
+    y += group[:, None] * np.array([0.0, 0.5, 1.0, 1.5])
+    data = {
+        "y": y.ravel(), "visit": np.tile([f"v{j}" for j in range(T)], n),
+        "id": np.repeat(np.arange(n), T), "group": np.repeat(np.array(["a", "b"])[group], T),
+    }  # fmt: skip
+    m = mlm.fit("y ~ visit * group", data, residual="un(visit | id)")
+    table = m.anova(df="kenward-roger").set_index("term")
+
+    def pooled(values):
+        parts = [values[group == g] - values[group == g].mean(0) for g in (0, 1)]
+        return sum(part.T @ part for part in parts) / (n - 2)
+
+    D = y[:, 1:] - y[:, :1]
+    means = [D[group == g].mean(0) for g in (0, 1)]
+    width = 1.0 / sizes[0] + 1.0 / sizes[1]
+    for term, contrast, factor in (
+        ("visit:group", means[0] - means[1], width),
+        ("visit", (means[0] + means[1]) / 2.0, width / 4.0),
+    ):
+        T2 = contrast @ np.linalg.solve(pooled(D), contrast) / factor
+        row = table.loc[term]
+        assert (row["df_num"], row["df"]) == pytest.approx((k, n - k - 1), rel=1e-5), term
+        assert row["statistic"] == pytest.approx(T2 * (n - k - 1) / (k * (n - 2)), rel=1e-5), term
+    subject = y.mean(axis=1)[:, None]
+    gap = subject[group == 0].mean() - subject[group == 1].mean()
+    row = table.loc["group"]
+    assert row["df"] == pytest.approx(n - 2, rel=1e-5)
+    assert row["statistic"] == pytest.approx(gap**2 / (pooled(subject)[0, 0] * width), rel=1e-5)
