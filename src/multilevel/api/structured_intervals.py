@@ -12,8 +12,10 @@ from multilevel.api.intervals import IntervalMethod
 from multilevel.api.progress import Telling, teller
 from multilevel.api.structured_holder import StructuredHolder, refuse
 from multilevel.errors import InferenceError
+from multilevel.estimate.structured_profile import fixed_profile_limits
 from multilevel.infer.bootstrap import Bootstrap, BootstrapKind
 from multilevel.infer.bootstrap_intervals import bootstrap_intervals, check_interval, limits
+from multilevel.infer.distributions import normal_quantile
 from multilevel.infer.residual_bootstrap import structured_bootstrap
 from multilevel.infer.residual_intervals import ResidualParameter, profiled_parameters
 from multilevel.infer.residual_robust import structured_robust
@@ -38,8 +40,9 @@ class StructuredIntervalMethods(StructuredHolder):
 
         Parameters
         ----------
-        method : ``"wald"`` (``df`` as in ``coefficients``); ``"profile"``: the residual
-            parameters, by the criterion that was fitted; ``"bootstrap"`` (``n_boot, seed, kind,
+        method : ``"wald"`` (``df`` as in ``coefficients``); ``"profile"``: residual
+            parameters by the criterion that was fitted, and fixed effects of a fit by ML;
+            ``"bootstrap"`` (``n_boot, seed, kind,
             interval, progress`` as in ``MultilevelFit.confint``; ``kind`` is ``"parametric"`` or
             ``"cluster"``): standard deviations and correlations of random effects too.
         options : ``conf_level``, and what the method takes.
@@ -62,11 +65,7 @@ class StructuredIntervalMethods(StructuredHolder):
             )
         level = check_level(options.pop("conf_level", 0.95))
         if method == "profile":
-            found = profiled_parameters(self._structured, self.fit, level)
-            only = frame_of_records(found, ResidualParameter)
-            only.insert(1, "component", "residual")
-            only.attrs["sentence"] = f"{100 * level:g}% profile intervals of the criterion."
-            return only[_COLUMNS]
+            return self._profile_intervals(level)
         if method == "bootstrap":
             return self._bootstrap_intervals(level, **options)
         fixed = self.coefficients(df=options.get("df"), conf_level=level)
@@ -78,6 +77,34 @@ class StructuredIntervalMethods(StructuredHolder):
             f"{100 * level:g}% Wald intervals: residual parameters on their unconstrained scale. "
             + str(fixed.attrs["sentence"])
         )
+        return out
+
+    def _profile_intervals(self, level: float) -> pd.DataFrame:
+        """Fixed effects of a fit by ML, then the residual parameters where they have a profile."""
+        z = float(normal_quantile(0.5 + level / 2.0))
+        rows: list[tuple[str, str, float, float, float, float]] = []
+        if self.fit.method == "ml":
+            for k, name in enumerate(self.design.names):
+                low, high = fixed_profile_limits(self._structured, self.fit, self._psi, k, z)
+                error = float(np.sqrt(self.fit.vcov_beta[k, k]))
+                rows.append((name, "fixed", float(self.fit.beta[k]), error, low, high))
+        fixed = pd.DataFrame(rows, columns=_COLUMNS)
+        said = f"{100 * level:g}% profile intervals of the criterion."
+        try:
+            found = profiled_parameters(self._structured, self.fit, level)
+        except InferenceError as error:
+            if not rows:
+                raise
+            fixed.attrs["sentence"] = f"{said} Fixed effects only: {error.found}."
+            return fixed
+        residual = frame_of_records(found, ResidualParameter)
+        residual.insert(1, "component", "residual")
+        out = residual[_COLUMNS]
+        if rows:
+            out = pd.concat([fixed, out], ignore_index=True) if len(out) else fixed
+        elif self.design.names:
+            said += " Fixed effects have a profile under ML only: update(method='ml')."
+        out.attrs["sentence"] = said
         return out
 
     def _bootstrap_intervals(

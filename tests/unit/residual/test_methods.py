@@ -7,6 +7,7 @@ import pickle
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import minimize_scalar
 
 import multilevel as mlm
 from multilevel.api.result import MultilevelFit
@@ -267,7 +268,7 @@ def test_profile_limits_solve_the_dense_criterion(method):
         R = residual_matrix("ar1", {"rho": rho}, frame, None, [])
         return dense_criterion(R, m.design.X, m.design.y, method == "reml")[0]
 
-    row = m.confint("profile", conf_level=0.9).iloc[0]
+    row = m.confint("profile", conf_level=0.9).set_index("term").loc["rho"]
     assert criterion(row["estimate"]) == pytest.approx(m.fit.criterion, abs=1e-8)
     for limit in (row["conf_low"], row["conf_high"]):
         assert criterion(limit) - m.fit.criterion == pytest.approx(1.6448536**2, abs=1e-4)
@@ -308,3 +309,38 @@ def test_sas_counts_the_units_of_the_residual_structure(frame):
     m = mlm.fit("y ~ time", frame, residual="ar1(time | id)")
     found = m.information_criteria(as_in="sas")
     assert (found.n_bic, found.n_parameters) == (40, 2)
+
+
+def test_profile_of_a_fixed_effect_solves_the_dense_likelihood():
+    """AR(1) alone: the likelihood with one effect held is a function of rho only."""
+    frame = repeated_measures(2, n_ids=25)
+    m = mlm.fit("y ~ time + x", frame, residual="ar1(time | id)", method="ml")
+    table = m.confint("profile", conf_level=0.9)
+    assert table["component"].tolist() == ["fixed"] * 3 + ["residual"]
+    row = table.set_index("term").loc["x"]
+    X = np.delete(m.design.X, 2, axis=1)
+
+    def held(value):
+        y = m.design.y - value * m.design.X[:, 2]
+
+        def criterion(rho):
+            R = residual_matrix("ar1", {"rho": rho}, frame, None, [])
+            return dense_criterion(R, X, y, False)[0]
+
+        return minimize_scalar(criterion, bounds=(0.0, 0.99), method="bounded",
+                               options={"xatol": 1e-7}).fun  # fmt: skip
+
+    assert held(row["estimate"]) == pytest.approx(m.minus2_loglik, abs=1e-6)
+    for limit in (row["conf_low"], row["conf_high"]):
+        assert held(limit) - m.minus2_loglik == pytest.approx(1.6448536**2, abs=1e-4)
+
+
+def test_profile_of_fixed_effects_needs_ml_and_stands_alone_where_it_must(frame):
+    reml = mlm.fit("y ~ time", frame, residual="ar1(time | id)").confint("profile")
+    assert set(reml["component"]) == {"residual"}
+    assert "under ML only" in reml.attrs["sentence"]
+    un = mlm.fit("y ~ time", frame, residual="un(time | id)", method="ml").confint("profile")
+    assert set(un["component"]) == {"fixed"}
+    assert "Fixed effects only" in un.attrs["sentence"]
+    assert (un["conf_low"] < un["estimate"]).all()
+    assert (un["estimate"] < un["conf_high"]).all()
