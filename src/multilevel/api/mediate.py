@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import numpy as np
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records
 from multilevel.api.sem import sem
-from multilevel.api.structural_result import StructuralResult, check_option
+from multilevel.api.structural_result import StructuralResult, check_option, interval_of
 from multilevel.design.structural import Missing
 from multilevel.design.structural_levels import homes_of, split_at_means
 from multilevel.infer.structural import (
@@ -20,7 +20,6 @@ from multilevel.infer.structural import (
     defined_values,
     z_tests,
 )
-from multilevel.infer.structural_monte_carlo import monte_carlo_intervals
 from multilevel.interpret.mediation import (
     MediationEffect,
     mediation_effects,
@@ -31,9 +30,15 @@ from multilevel.model.structural.mediation_random import plan_random_mediation
 from multilevel.report.html import render_html
 from multilevel.report.layout import WIDTH, Section, render_text
 from multilevel.report.mediation import mediation_sections, mediation_title
+from multilevel.report.structural_document import structural_document
+from multilevel.report.write import check_report_path, write_document
 from multilevel.tables.table import Table, as_table
 
+if TYPE_CHECKING:
+    from multilevel.report.plots.backend import ggplot
+
 Slopes = Literal["fixed", "random"]
+MediationInterval = Literal["monte_carlo", "profile", "bootstrap"]
 
 
 def mediate(
@@ -48,7 +53,8 @@ def mediate(
     missing: Missing = "fiml",
     std_errors: StdErrorType = "observed",
     conf_level: float = 0.95,
-    n_draws: int = 20_000,
+    interval: MediationInterval = "monte_carlo",
+    n_draws: int | None = None,
     seed: int = 1,
 ) -> MediationResult:
     """Ask whether the effect of x on y runs through m: within clusters, between them, or both.
@@ -72,7 +78,10 @@ def mediate(
         means, which are taken as known; the direct effect is the same in all clusters.
     missing : ``"fiml"`` uses all values that are there, ``"listwise"`` complete rows.
     std_errors : ``"observed"``, ``"expected"`` (fixed slopes only) or ``"robust"``.
-    conf_level, n_draws, seed : of the Monte Carlo intervals.
+    interval : ``"monte_carlo"`` (the middle of ``n_draws`` draws of the estimates, 20,000 if None),
+        ``"profile"`` (profile likelihood) or ``"bootstrap"`` (``n_draws`` refits on resampled
+        clusters, 1,000 if None).
+    conf_level, n_draws, seed : of the intervals.
 
     Returns
     -------
@@ -94,6 +103,7 @@ def mediate(
     [1.6, 1.2, 2.8]
     """
     check_option("slopes", slopes, get_args(Slopes))
+    check_option("interval", interval, get_args(MediationInterval))
     table = as_table(data)
     names = (x, m, y, *covariates)
     homes = homes_of(table, names, cluster)
@@ -103,7 +113,7 @@ def mediate(
     else:
         plan = plan_mediation(x, m, y, covariates, homes)
     model = sem(plan.text, table, cluster=cluster, missing=missing, std_errors=std_errors)
-    return MediationResult(plan, model, conf_level, n_draws, seed)
+    return MediationResult(plan, model, conf_level, n_draws, seed, interval)
 
 
 def _with_split(table: Table, plan: MediationPlan, names: Sequence[str], cluster: str) -> Table:
@@ -128,11 +138,13 @@ class MediationResult:
         plan: MediationPlan,
         model: StructuralResult,
         conf_level: float,
-        n_draws: int,
+        n_draws: int | None,
         seed: int,
+        interval: MediationInterval = "monte_carlo",
     ) -> None:
         self.plan, self.model = plan, model
         self._conf_level, self._n_draws, self._seed = conf_level, n_draws, seed
+        self._interval: MediationInterval = interval
 
     @property
     def design(self) -> str:
@@ -145,22 +157,20 @@ class MediationResult:
         fit = self.model.fit
         covariance = covariance_if_any(self.model.problem, fit, self.model.std_errors)
         tests = z_tests(*defined_values(fit), covariance, self._conf_level)
-        intervals = monte_carlo_intervals(
-            fit,
-            covariance,
-            conf_level=self._conf_level,
-            n_draws=self._n_draws,
-            rng=np.random.default_rng(self._seed),
-        )
+        intervals = interval_of(
+            self.model.problem, fit, covariance, self._interval, self._conf_level, self._n_draws,
+            self._seed,
+        )  # fmt: skip
         names = [d.name for d in fit.model.defined]
-        notes = (covariance.sentence, f"{intervals.sentence.rstrip('.')}; seed {self._seed}.")
+        drawn = "" if self._interval == "profile" else f" Seed {self._seed}."
+        notes = (covariance.sentence, intervals.sentence + drawn)
         return mediation_effects(names, tests, intervals), notes
 
     def effects(self) -> pd.DataFrame:
         """Indirect, direct and total effects per level, and contextual ones in 1-1-1.
 
         Columns: ``effect, level, estimate, std_error, statistic, p_value`` (delta method),
-        ``conf_low, conf_high`` (Monte Carlo), ``delta_low, delta_high``.
+        ``conf_low, conf_high`` (Monte Carlo, profile or bootstrap), ``delta_low, delta_high``.
         """
         out = frame_of_records(self._found[0], MediationEffect)
         out.attrs["sentence"] = " ".join(self._found[1])
@@ -180,6 +190,33 @@ class MediationResult:
     def summary(self, *, width: int = WIDTH) -> str:
         """The summary as text of at most ``width`` characters per line."""
         return render_text(self._title(), self.sections(), width)
+
+    def plot(self, name: str = "paths", **options: Any) -> ggplot:
+        """Draw the paths of each level, or the distribution of the indirect effects.
+
+        ``"paths"``, ``"indirect"``; options and errors as ``StructuralResult.plot``.
+        """
+        if name == "indirect" and "terms" not in options:
+            wanted = [f"indirect_{level}" for level in self.plan.levels]
+            options["terms"] = wanted
+        return self.model.plot(name, **options)
+
+    def report(self, path: str | Path, *, pictures: bool = True) -> Path:
+        """Write the answer, its evidence and its pictures as .html, .md, .docx or .tex.
+
+        Parameters and errors as ``StructuralResult.report``.
+        """
+        target = check_report_path(path)
+        wanted = [f"indirect_{level}" for level in self.plan.levels]
+        drawn = self.model.drawn_pictures(wanted) if pictures else []
+        plan = self.plan
+        call = f"mediate(x={plan.x!r}, m={plan.m!r}, y={plan.y!r}, cluster={self._cluster!r})"
+        document = structural_document(self._title()[0], call, plan.text, self.sections(), drawn)
+        return write_document(document, target)
+
+    @property
+    def _cluster(self) -> str:
+        return self.model.fit.model.cluster
 
     def _title(self) -> tuple[str, ...]:
         return mediation_title(self.plan, self.model.fit.model.cluster)

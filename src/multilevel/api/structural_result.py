@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records, square_frame
+from multilevel.api.structural_pictures import StructuralPictureMethods
 from multilevel.errors import ModelError
 from multilevel.estimate.structural import (
     StructuralFit,
@@ -27,8 +28,10 @@ from multilevel.infer.structural import (
     structural_covariance,
     z_tests,
 )
+from multilevel.infer.structural_bootstrap import BootstrapIntervals, bootstrap_intervals
 from multilevel.infer.structural_fit import FitMeasures, criteria_alone, fit_measures
-from multilevel.infer.structural_monte_carlo import monte_carlo_intervals
+from multilevel.infer.structural_monte_carlo import MonteCarloIntervals, monte_carlo_intervals
+from multilevel.infer.structural_profile import ProfileIntervals, profile_intervals
 from multilevel.interpret.structural import (
     ExplainedVariance,
     explained_variances,
@@ -45,7 +48,7 @@ from multilevel.report.structural import StructuralReport, structural_sections, 
 if TYPE_CHECKING:
     from multilevel.estimate.records import Certificate
 
-DefinedInterval = Literal["delta", "monte_carlo"]
+DefinedInterval = Literal["delta", "monte_carlo", "profile", "bootstrap"]
 
 
 def check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:
@@ -63,7 +66,37 @@ def check_option(name: str, value: str, allowed: tuple[str, ...]) -> None:
         )
 
 
-class StructuralResult:
+def interval_of(
+    problem: StructuralProblem,
+    fit: StructuralFit,
+    covariance: StructuralCovariance,
+    interval: str,
+    conf_level: float,
+    n_draws: int | None,
+    seed: int | np.random.Generator | None,
+) -> BootstrapIntervals | MonteCarloIntervals | ProfileIntervals:
+    """Intervals of the defined parameters of a kind other than ``"delta"``."""
+    if interval == "profile":
+        return profile_intervals(problem, fit, conf_level)
+    rng = np.random.default_rng(seed)
+    if interval == "bootstrap":
+        return bootstrap_intervals(
+            problem,
+            fit,
+            conf_level=conf_level,
+            n_draws=1_000 if n_draws is None else n_draws,
+            rng=rng,
+        )
+    return monte_carlo_intervals(
+        fit,
+        covariance,
+        conf_level=conf_level,
+        n_draws=20_000 if n_draws is None else n_draws,
+        rng=rng,
+    )
+
+
+class StructuralResult(StructuralPictureMethods):
     """A fitted structural model; printing it gives the summary. ``multilevel.sem`` makes it.
 
     Attributes
@@ -128,28 +161,28 @@ class StructuralResult:
         interval: DefinedInterval = "delta",
         std_errors: StdErrorType | None = None,
         conf_level: float = 0.95,
-        n_draws: int = 20_000,
+        n_draws: int | None = None,
         seed: int | np.random.Generator | None = None,
     ) -> pd.DataFrame:
         """The defined parameters (``:=``), one row each, with delta-method errors and z tests.
 
         Parameters
         ----------
-        interval : ``"delta"``, or ``"monte_carlo"`` for products and other skew functions: the
-            middle of ``n_draws`` draws of the estimates, made with ``seed``.
+        interval : ``"delta"``; for products and other skew functions ``"monte_carlo"`` (the middle
+            of ``n_draws`` draws of the estimates, made with ``seed``), ``"profile"`` (profile
+            likelihood) or ``"bootstrap"`` (the middle of ``n_draws`` refits on resampled clusters).
         std_errors : as in ``sem``; None for the fit's own.
         conf_level : confidence level.
-        n_draws, seed : for ``"monte_carlo"`` only.
+        n_draws, seed : for ``"monte_carlo"`` (20,000 draws if None) and ``"bootstrap"`` (1,000).
         """
         check_option("interval", interval, get_args(DefinedInterval))
         rows = self.fit.model.defined
         names = {"term": [d.name for d in rows], "expression": [d.source for d in rows]}
         covariance = self._covariance(std_errors)
         out = _with_tests(names, z_tests(*defined_values(self.fit), covariance, conf_level))
-        if interval == "monte_carlo":
-            rng = np.random.default_rng(seed)
-            found = monte_carlo_intervals(
-                self.fit, covariance, conf_level=conf_level, n_draws=n_draws, rng=rng
+        if interval != "delta":
+            found = interval_of(
+                self.problem, self.fit, covariance, interval, conf_level, n_draws, seed
             )
             out["conf_low"], out["conf_high"] = found.conf_low, found.conf_high
             out.attrs["sentence"] = f"{covariance.sentence} {found.sentence}"

@@ -35,6 +35,7 @@ _SCORING_TOLERANCE = 1e-12
 _NEWTON_TOLERANCE = 1e-10
 _MAX_SCORING = 40  # its rate is linear, and slow where the model fits badly: Newton takes over
 _MAX_ITERATIONS = 300
+_MAX_REFIT = 25  # from the estimates of similar data: more is needed only where no optimum exists
 _MAX_SLOPES = 80  # more is needed only along the edge of negative slope variances
 
 
@@ -49,6 +50,8 @@ class StructuralFit:
     criterion : -2 log-likelihood, conditional on the fixed predictors.
     n_rows, n_clusters : units of each level.
     certificate : evidence that the estimates are the optimum.
+    known_hessian : (q, q) exact Hessian of the criterion at ``theta``, on which the certificate
+        rests; None where it was not computed.
     """
 
     model: StructuralModel
@@ -57,6 +60,7 @@ class StructuralFit:
     n_rows: int
     n_clusters: int
     certificate: Certificate
+    known_hessian: Array | None = None
 
     @property
     def n_parameters(self) -> int:
@@ -144,6 +148,13 @@ def _check_independent(names: list[str], values: Array, level: str) -> None:
         )
 
 
+def hessian_at(problem: StructuralProblem, fit: StructuralFit) -> Array:
+    """(q, q) exact Hessian of -2 log-likelihood at the estimates."""
+    if fit.known_hessian is not None:
+        return fit.known_hessian
+    return problem.objective(fit.model).hessian(fit.theta)
+
+
 def fit_model(problem: StructuralProblem) -> StructuralFit:
     """Estimate the problem's own model, from rough moments of the data.
 
@@ -170,7 +181,12 @@ def fit_model(problem: StructuralProblem) -> StructuralFit:
 
 
 def fit_structural(
-    problem: StructuralProblem, model: StructuralModel, saturated: StructuralFit | None = None
+    problem: StructuralProblem,
+    model: StructuralModel,
+    saturated: StructuralFit | None = None,
+    *,
+    start: Array | None = None,
+    curvature: Array | None = None,
 ) -> StructuralFit:
     """Estimate a model of the problem's variables by maximum likelihood.
 
@@ -180,6 +196,8 @@ def fit_structural(
     Parameters
     ----------
     saturated : the fitted saturated model, whose moments give better start values.
+    start : (q,) where to begin in a model known to be identified; rough values of the data if None.
+    curvature : (q, q) Hessian of similar data at ``start``: first steps then use it as it is.
 
     Raises
     ------
@@ -189,24 +207,17 @@ def fit_structural(
     moments = list(problem.moments)
     if saturated is not None:
         moments = _moments_of(problem, saturated)
-    theta, value = _start(objective, moments)
-    check_rank(objective, theta)
+    if start is None:
+        theta, value = _start(objective, moments)
+        check_rank(objective, theta)
+    else:
+        theta, value = start, objective.value(start)
     scale = 1.0 / np.sqrt(np.maximum(np.diag(objective.information(theta)), 1e-300))
     iterations = 0
     history: list[float] = []
-    stages: list[tuple[Callable[[Array], Array], float, int]] = [
-        (
-            objective.hessian,
-            _NEWTON_TOLERANCE,
-            _MAX_SLOPES if model.random_slopes else _MAX_ITERATIONS,
-        )
-    ]
-    if not model.random_slopes:  # with them there is no expected information
-        scoring = (lambda t: 2.0 * objective.information(t), _SCORING_TOLERANCE, _MAX_SCORING)
-        stages.insert(0, scoring)
-    for curvature, tolerance, most in stages:
+    for bend, tolerance, most in _stages(objective, curvature):
         try:
-            path = _minimise(objective, curvature, theta, value, scale, tolerance, most)
+            path = _minimise(objective, bend, theta, value, scale, tolerance, most)
         except LikelihoodError as error:
             raise EstimationError(
                 "The likelihood must have a maximum.",
@@ -218,7 +229,23 @@ def fit_structural(
         history += path.history
     certificate = _certify(objective, path, iterations, history)
     rows = problem.design.n_rows
-    return StructuralFit(model, theta, value, rows, problem.design.n_clusters, certificate)
+    hessian = path.curvature / np.outer(scale, scale)
+    return StructuralFit(model, theta, value, rows, problem.design.n_clusters, certificate, hessian)
+
+
+def _stages(
+    objective: StructuralObjective, known: Array | None
+) -> list[tuple[Callable[[Array], Array], float, int]]:
+    """Curvature, tolerance and most iterations of each stage; the last is exact."""
+    has_slopes = bool(objective.model.random_slopes)
+    most = _MAX_SLOPES if has_slopes else _MAX_ITERATIONS
+    last = (objective.hessian, _NEWTON_TOLERANCE, most)
+    if known is not None:
+        last = (objective.hessian, _NEWTON_TOLERANCE, _MAX_REFIT)
+        return [(lambda t: known, _NEWTON_TOLERANCE, _MAX_SCORING), last]
+    if has_slopes:  # with them there is no expected information
+        return [last]
+    return [(lambda t: 2.0 * objective.information(t), _SCORING_TOLERANCE, _MAX_SCORING), last]
 
 
 def _minimise(

@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.errors import InferenceError
-from multilevel.estimate.structural import StructuralFit, StructuralProblem
+from multilevel.estimate.structural import StructuralFit, StructuralProblem, hessian_at
 from multilevel.infer.distributions import normal_quantile, normal_tail
+from multilevel.model.structural.records import StructuralModel
 
 Array = NDArray[np.float64]
 StdErrorType = Literal["observed", "expected", "robust"]
@@ -113,7 +114,7 @@ def structural_covariance(
             )
         inverse = inverse_information(objective.information(fit.theta), type)
         return StructuralCovariance(type, inverse, sentence)
-    inverse = inverse_information(0.5 * objective.hessian(fit.theta), "observed")
+    inverse = inverse_information(0.5 * hessian_at(problem, fit), "observed")
     if type == "robust":
         scores = objective.scores(fit.theta)
         inverse = inverse @ (scores.T @ scores) @ inverse
@@ -140,7 +141,7 @@ def covariance_if_any(
 def correction_trace(problem: StructuralProblem, fit: StructuralFit) -> float:
     """``tr(H^-1 J)``: the number of parameters if the model is right (Yuan & Bentler 2000)."""
     objective = problem.objective(fit.model)
-    inverse = inverse_information(0.5 * objective.hessian(fit.theta), "observed")
+    inverse = inverse_information(0.5 * hessian_at(problem, fit), "observed")
     scores = objective.scores(fit.theta)
     return float(np.sum(inverse * (scores.T @ scores)))
 
@@ -195,23 +196,37 @@ def label_duals(fit: StructuralFit) -> dict[str, tuple[float, Array]]:
     ------
     ModelError : a definition that does not exist at the estimates.
     """
-    q = fit.n_parameters
+    return _duals_at(fit.model, fit.theta)
+
+
+def _duals_at(model: StructuralModel, theta: Array) -> dict[str, tuple[float, Array]]:
+    q = len(theta)
     known: dict[str, tuple[float, Array]] = {}
-    for p in fit.model.parameters:
+    for p in model.parameters:
         if p.label:
             slope = np.zeros(q)
             if p.is_free:
                 slope[p.free] = 1.0
-            known[p.label] = (float(fit.theta[p.free]) if p.is_free else p.value, slope)
-    for d in fit.model.defined:
+            known[p.label] = (float(theta[p.free]) if p.is_free else p.value, slope)
+    for d in model.defined:
         known[d.name] = d.expression.evaluate(known, q)
     return known
 
 
-def defined_values(fit: StructuralFit) -> tuple[Array, Array]:
-    """Value (k,) and derivative (k, q) of the defined parameters, in order."""
-    known = label_duals(fit)
-    names = [d.name for d in fit.model.defined]
+def defined_at(model: StructuralModel, theta: Array) -> tuple[Array, Array]:
+    """Value (k,) and derivative (k, q) of the defined parameters at any (q,) ``theta``.
+
+    Raises
+    ------
+    ModelError : a definition that does not exist there.
+    """
+    known = _duals_at(model, theta)
+    names = [d.name for d in model.defined]
     values = np.array([known[name][0] for name in names])
     slopes = [known[name][1] for name in names]
-    return values, np.array(slopes).reshape(len(names), fit.n_parameters)
+    return values, np.array(slopes).reshape(len(names), len(theta))
+
+
+def defined_values(fit: StructuralFit) -> tuple[Array, Array]:
+    """Value (k,) and derivative (k, q) of the defined parameters, in order."""
+    return defined_at(fit.model, fit.theta)

@@ -8,8 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from multilevel.infer.structural import ParameterTests
+from multilevel.infer.structural_bootstrap import BootstrapIntervals
 from multilevel.infer.structural_monte_carlo import MonteCarloIntervals
+from multilevel.infer.structural_profile import ProfileIntervals
 from multilevel.model.structural.mediation import MediationPlan
+
+Intervals = MonteCarloIntervals | ProfileIntervals | BootstrapIntervals
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class MediationEffect:
         slopes, ``slope_covariance`` (tau_ab, a part of the indirect effect).
     level : ``within``, ``between`` or ``contextual``.
     estimate, std_error, statistic, p_value : delta method, z test.
-    conf_low, conf_high : Monte Carlo interval.
+    conf_low, conf_high : Monte Carlo, profile or bootstrap interval.
     delta_low, delta_high : interval of the delta method.
     """
 
@@ -39,7 +43,7 @@ class MediationEffect:
 
 
 def mediation_effects(
-    names: Sequence[str], tests: ParameterTests, intervals: MonteCarloIntervals
+    names: Sequence[str], tests: ParameterTests, intervals: Intervals
 ) -> tuple[MediationEffect, ...]:
     """Tests and intervals of the defined parameters ``names`` (``<effect>_<level>``), in order."""
     out = []

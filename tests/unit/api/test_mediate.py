@@ -93,7 +93,7 @@ def test_monte_carlo_interval_of_one_parameter_is_normal(clusters):
     with pytest.raises(InferenceError, match="at least 100"):
         result.defined(interval="monte_carlo", n_draws=5)
     with pytest.raises(ModelError, match="interval is one of"):
-        result.defined(interval="profile")
+        result.defined(interval="likelihood")
 
 
 def test_definition_that_does_not_exist_at_some_draws(clusters):

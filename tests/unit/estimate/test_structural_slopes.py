@@ -144,6 +144,14 @@ def test_slopes_that_data_cannot_show(chain):
         mlm.sem("level: 1\ns | y ~ x\ny ~~ m", chain, cluster="g")
 
 
+def test_hessian_that_is_kept_is_the_hessian(chain):
+    path = mlm.sem(CHAIN, chain, cluster="g")
+    exact = path.problem.objective(path.fit.model).hessian(path.fit.theta)
+    size = np.sqrt(np.diag(exact))
+    kept = path.fit.known_hessian / np.outer(size, size)
+    assert kept == pytest.approx(exact / np.outer(size, size), abs=1e-9)
+
+
 def test_what_random_slopes_do_not_have(chain):
     path = mlm.sem(CHAIN, chain, cluster="g")
     with pytest.raises(ModelError, match="observed or robust"):
