@@ -14,8 +14,14 @@ from multilevel.api.frames import frame_of_records
 from multilevel.api.structured_holder import refuse
 from multilevel.api.structured_rows import StructuredRowMethods
 from multilevel.interpret.autocorrelation import LagCorrelation, lag_correlations, time_of
+from multilevel.interpret.explained_variance import Explained
 from multilevel.interpret.intraclass import check_level
-from multilevel.interpret.residual_icc import CellShare, shares_in_words, structured_shares
+from multilevel.interpret.residual_icc import (
+    CellShare,
+    shares_in_words,
+    structured_explained,
+    structured_shares,
+)
 from multilevel.report.plots.catalogue import check_picture
 from multilevel.report.plots.source import PictureSource
 
@@ -90,6 +96,18 @@ class StructuredWordMethods(StructuredRowMethods):
         out = frame_of_records(found, CellShare)
         out.attrs["sentence"] = shares_in_words(found)
         return out
+
+    def r2(self, *compared_with: Any, **options: Any) -> pd.DataFrame:
+        """Explained variance: total, marginal and conditional (Nakagawa & Schielzeth).
+
+        Frame ``measure, group, term, component, estimate, sentence``; the residual variance is its
+        average over the analysed rows. Measures by level, comparison models and intervals are not
+        available for such a model.
+        """
+        if compared_with or options:
+            refuse("r2() with a comparison model or intervals", "write r2()")
+        phi = self._psi[len(self.fit.theta) :]
+        return frame_of_records(structured_explained(self._structured, self.fit, phi), Explained)
 
     def _effect_tables(self) -> dict[str, pd.DataFrame]:
         """Residual parameters, shares of variance and ranges of random effects."""

@@ -1,9 +1,9 @@
 r"""Shares of variance between clusters where residuals have a structure of their own.
 
 The share of factor t in the variance of row i is ``z_i'G_t z_i / (sum_s z_i'G_s z_i + R_ii)``. It
-is given for each cell of the residual structure with a variance of its own (an occasion, a category
-of ``by``) and over all analysed rows, numerator and denominator averaged over the rows. A share is
-not the correlation of two rows here: that depends on their distance (``cluster_covariance``).
+is given, at weight 1, for each cell of the residual structure with a variance of its own (an
+occasion, a category of ``by``) and over all analysed rows, numerator and denominator averaged over
+the rows. A share is not the correlation of two rows here: that depends on their distance (``cluster_covariance``).
 
 Standard errors by the delta method in ``psi = (theta, phi)``, intervals on the logit scale.
 Source: Snijders & Bosker 2012, sections 3.3 and 8.1 (shares of a variance that is a function).
@@ -11,16 +11,17 @@ Source: Snijders & Bosker 2012, sections 3.3 and 8.1 (shares of a variance that 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.residual_layout import ResidualLayout
 from multilevel.errors import InferenceError
 from multilevel.estimate.records import Fit
 from multilevel.estimate.structured import StructuredPrepared, covariance_of
 from multilevel.infer.distributions import normal_quantile
-from multilevel.likelihood.residual.dense import log_sd
+from multilevel.interpret.explained_variance import Explained, overall
 
 Array = NDArray[np.float64]
 OVERALL = "all rows"
@@ -117,12 +118,28 @@ def _shares(
         L = B @ mapping.factor(psi[at : at + mapping.n_parameters])
         at += mapping.n_parameters
         between.append(((block.columns @ L) ** 2).sum(axis=1))
-    residual = np.exp(2.0 * log_sd(layout, psi[at:]))
+    residual = relative_variances(layout, psi[at:])
     out = np.empty((len(cells), len(between)))
     for c, (_, rows) in enumerate(cells):
         parts = np.array([part[rows].mean() for part in between])
         out[c] = parts / (parts.sum() + residual[rows].mean())
     return out
+
+
+def relative_variances(layout: ResidualLayout, phi: Array) -> Array:
+    """Residual variances of the analysed rows over sigma2, each at weight 1: (n,)."""
+    return np.asarray(np.exp(layout.variance_columns @ phi[: len(layout.variance_names)]))
+
+
+def structured_explained(
+    prepared: StructuredPrepared, fit: Fit, phi: Array
+) -> tuple[Explained, ...]:
+    """Total, marginal and conditional R2, the residual variance averaged over the analysed rows.
+
+    Source: Nakagawa & Schielzeth 2013 (Methods in Ecology and Evolution 4:133), Johnson 2014.
+    """
+    mean = fit.sigma2 * float(relative_variances(prepared.layout, phi).mean())
+    return overall(prepared.plain.design, replace(fit, sigma2=mean))
 
 
 def shares_in_words(found: tuple[CellShare, ...]) -> str:

@@ -63,3 +63,23 @@ def test_random_intervals_hold_as_they_are(frame):
     row = m.random_intervals().set_index("term").loc["time"]
     sd = np.sqrt(m.random_covariance["id"].loc["time", "time"])
     assert row["high"] - row["low"] == pytest.approx(2 * 1.959964 * sd, rel=1e-6)
+
+
+def test_explained_variance(frame):
+    plain = mlm.fit("y ~ time + x + (x | id)", frame, weights="w").r2().set_index("component")
+    ind = mlm.fit("y ~ time + x + (x | id)", frame, weights="w", residual="ind").r2()
+    for component, value in zip(ind["component"], ind["estimate"], strict=True):
+        same = plain.loc[[component]]
+        assert value == pytest.approx(
+            same[same["measure"].isin(["total", "nakagawa"])]["estimate"].iloc[0], rel=1e-4
+        )
+    m = mlm.fit("y ~ time + x + (1 | site)", frame, residual="arh1(time | id)")
+    found = m.r2().set_index("component")["estimate"]
+    tau2, f = m.random_covariance["site"].iloc[0, 0], m.fitted("population").var()
+    R = m.residual_covariance("p2")[0]
+    variances = dict(zip(frame["time"][R.index.astype(int)], np.diag(R), strict=True))
+    total = f + tau2 + frame["time"].map(variances).mean()
+    assert found["marginal"] == pytest.approx(f / total)
+    assert found["conditional"] == pytest.approx((f + tau2) / total)
+    with pytest.raises(InferenceError, match="comparison model"):
+        m.r2("empty")
