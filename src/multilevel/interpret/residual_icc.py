@@ -3,7 +3,8 @@ r"""Shares of variance between clusters where residuals have a structure of thei
 The share of factor t in the variance of row i is ``z_i'G_t z_i / (sum_s z_i'G_s z_i + R_ii)``. It
 is given, at weight 1, for each cell of the residual structure with a variance of its own (an
 occasion, a category of ``by``) and over all analysed rows, numerator and denominator averaged over
-the rows. A share is not the correlation of two rows here: that depends on their distance (``cluster_covariance``).
+the rows. A share is not the correlation of two rows here: that depends on their distance
+(``cluster_covariance``).
 
 Standard errors by the delta method in ``psi = (theta, phi)``, intervals on the logit scale.
 Source: Snijders & Bosker 2012, sections 3.3 and 8.1 (shares of a variance that is a function).
