@@ -30,6 +30,7 @@ from multilevel.infer.structural import (
 )
 from multilevel.infer.structural_bootstrap import BootstrapIntervals, bootstrap_intervals
 from multilevel.infer.structural_fit import FitMeasures, criteria_alone, fit_measures
+from multilevel.infer.structural_modification import ModificationIndex, modification_indices
 from multilevel.infer.structural_monte_carlo import MonteCarloIntervals, monte_carlo_intervals
 from multilevel.infer.structural_profile import ProfileIntervals, profile_intervals
 from multilevel.interpret.structural import (
@@ -244,6 +245,29 @@ class StructuralResult(StructuralPictureMethods):
             return criteria_alone(self.fit)
         saturated, independence = fit_saturated(self.problem), fit_independence(self.problem)
         return fit_measures(self.problem, self.fit, saturated, independence)
+
+    def modification_indices(self, *, least: float = 0.0) -> pd.DataFrame:
+        """What -2 log-likelihood would gain from one more loading or covariance: score tests.
+
+        Parameters
+        ----------
+        least : only indices of at least this size (3.84 is p < .05 for one that was chosen before
+            looking).
+
+        Columns: ``level, group, lhs, op, rhs, index`` (chi-square, 1 df), ``expected_change,
+        p_value``, largest first. Source: Sorbom 1989 (Psychometrika 54:371).
+
+        Raises
+        ------
+        InferenceError : a model with random slopes.
+        """
+        found = modification_indices(self.problem, self.fit)
+        out = frame_of_records([m for m in found if m.index >= least], ModificationIndex)
+        out.attrs["sentence"] = (
+            "Score tests with the expected information; the largest of many is large by chance:"
+            " free a parameter for a reason, and test it in other data."
+        )
+        return out
 
     def r_squared(self) -> pd.DataFrame:
         """Explained variance of every variable that has a predictor or a latent cause, per level.
