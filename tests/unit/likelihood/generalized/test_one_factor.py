@@ -60,12 +60,13 @@ def test_gradient_is_the_derivative_and_sums_the_scores(family, terms, parts, po
 
 @pytest.mark.parametrize("points", [None, 5])
 @pytest.mark.parametrize(
-    ("family", "terms", "parts"), [
+    ("family", "terms", "parts"),
+    [
         *CELLS[::3],
         ("student", *DESIGNS["intercept"]),
         ("location scale", *TWO_PARTS["correlated"]),
         ("location scale", *TWO_PARTS["second part only"]),
-    ]
+    ],
 )
 def test_kernels_agree_with_their_plain_twins(family, terms, parts, points):
     problem, psi = made_up(family, terms, SIZES, parts=parts)
