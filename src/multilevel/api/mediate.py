@@ -56,6 +56,7 @@ def mediate(
     interval: MediationInterval = "monte_carlo",
     n_draws: int | None = None,
     seed: int = 1,
+    allow: Sequence[str] = (),
 ) -> MediationResult:
     """Ask whether the effect of x on y runs through m: within clusters, between them, or both.
 
@@ -82,6 +83,7 @@ def mediate(
         ``"profile"`` (profile likelihood) or ``"bootstrap"`` (``n_draws`` refits on resampled
         clusters, 1,000 if None).
     conf_level, n_draws, seed : of the intervals.
+    allow : as in ``sem``: ``"inadmissible"``, ``"not_certified"``.
 
     Returns
     -------
@@ -112,7 +114,9 @@ def mediate(
         table = _with_split(table, plan, names, cluster)
     else:
         plan = plan_mediation(x, m, y, covariates, homes)
-    model = sem(plan.text, table, cluster=cluster, missing=missing, std_errors=std_errors)
+    model = sem(
+        plan.text, table, cluster=cluster, missing=missing, std_errors=std_errors, allow=allow
+    )
     return MediationResult(plan, model, conf_level, n_draws, seed, interval)
 
 

@@ -192,6 +192,16 @@ def test_mediation_with_random_slopes(chain):
     assert "is contextual, because the observed m stands in the product" in text
 
 
+def test_mediation_whose_slopes_do_not_vary(chain):
+    rng = np.random.default_rng(0)
+    own = {"x": "x", "m": "m", "y": "y", "cluster": "g", "slopes": "random", "n_draws": 500}
+    data = chain.assign(y=0.5 * chain["m"] + rng.normal(size=len(chain)))
+    with pytest.raises(EstimationError, match="too little variation of a slope"):
+        mlm.mediate(data=data, **own)
+    found = mlm.mediate(data=data, allow=["inadmissible"], **own)
+    assert found.model.inadmissible
+
+
 def test_designs_with_random_slopes(chain):
     two = mlm.mediate(x="w", m="m", y="y", data=chain, cluster="g", slopes="random", n_draws=500)
     assert (two.design, two.plan.random) == ("2-1-1", ("b",))
