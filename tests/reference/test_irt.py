@@ -1,9 +1,9 @@
 """Item response models against other programs and published fits.
 
-* LSAT, section 6: the two-parameter and the Rasch model as the R package ltm prints them (Rizopoulos
-  2006, Journal of Statistical Software 17(5), section 3.1; its documentation of ``ltm`` and
-  ``rasch``), by 21 Gauss-Hermite points and a quasi-Newton search that stops at gradients of 0.02:
-  estimates to 2e-3 in difficulty, standard errors to 1e-2 of themselves.
+* LSAT, section 6: the two-parameter and the Rasch model as the R package ltm prints them
+  (Rizopoulos 2006, Journal of Statistical Software 17(5), section 3.1; its documentation of ``ltm``
+  and ``rasch``), by 21 Gauss-Hermite points and a quasi-Newton search that stops at gradients of
+  0.02: estimates to 2e-3 in difficulty, standard errors to 1e-2 of themselves.
 * Verbal aggression: slopes by the Python package mirt 1.2.0 (``tests/data/irt.json``); its EM stops
   within 1e-3 of slopes, its normalised weights move -2LL by less than 1e-3.
 * Rasch with fixed items: lme4 with 15 points and glmmTMB's Laplace (``tests/data/glmm.json``).
