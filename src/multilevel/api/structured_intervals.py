@@ -116,7 +116,7 @@ class StructuredIntervalMethods(StructuredHolder):
             options.get("kind", "parametric"), options.get("progress"),
         )  # fmt: skip
         which = quantities(self.design, ("fixed", "sd", "correlation"))
-        rows = [
+        rows: list[tuple[str, str, float, float, float, float]] = [
             (
                 f"{i.quantity.term} | {i.quantity.group}".strip(" |"),
                 i.quantity.component, i.estimate, i.std_error, i.conf_low, i.conf_high,

@@ -37,6 +37,8 @@ DEFAULT = {1: 7, 2: 7}
 SCALE_POINTS = 11  # where only the scale effect of a Gaussian model is left to the quadrature
 CRITERION_CHANGE = 0.01  # in -2 log-likelihood: invisible in any test
 VARIANCE_CHANGE = 1e-3  # of the largest variance, as a share of itself
+FAR = 0.2  # change of the largest variance from which one Newton step only says "far"
+MOST_NODES = 2_500  # joint nodes up to which more points are tried
 NOTABLE = 0.5  # error in -2 log-likelihood from which the sentence warns
 
 
@@ -222,12 +224,18 @@ def with_error(
     rng: np.random.Generator,
     draws: int,
 ) -> GeneralizedFit:
-    """The fit with an estimate of the error of its criterion."""
+    """The fit with an estimate of the error of its criterion, and of its largest variance where
+    more points are possible."""
     objective = make_objective(prepared.problem, points)
     objective.set_modes(fit.modes)
     objective.value(fit.psi)
+    share = _variance_change(prepared, fit, objective.gradient())
     error = objective.error_estimate(rng, draws)
     sentence = f"{_how(fit)}. {error.sentence}"
+    if share > FAR:
+        sentence += f" The largest variance may be off by more than {100.0 * FAR:.0f}%."
+    elif np.isfinite(share):
+        sentence += f" The largest variance would change by about {100.0 * share:.2g}%."
     if abs(error.criterion) - 2.0 * error.std_error > NOTABLE:
         sentence += (
             ' Errors of this size can change a test: refit with accuracy="auto"'
@@ -235,4 +243,29 @@ def with_error(
             else " Errors of this size can change a test: read variances with care. Quadrature, "
             "which could be raised, does not exist for crossed factors"
         ) + "."
-    return replace(fit, approximation=replace(fit.approximation, error=error, sentence=sentence))
+    how = replace(fit.approximation, error=error, largest_variance_error=share, sentence=sentence)
+    return replace(fit, approximation=how)
+
+
+def _variance_change(prepared: GeneralizedPrepared, fit: GeneralizedFit, gradient: Array) -> float:
+    """Share by which the largest variance would change with more points; NaN where there are none.
+
+    One Newton step by the difference of the two gradients at the estimates, with the curvature of
+    the fit: the first-order change of the optimum.
+    """
+    problem, used = prepared.problem, max(fit.approximation.points)
+    widths = [block.columns.shape[1] for block in problem.blocks]
+    finer = 2 * used + 1 if used > 1 else 15 if max(widths) == 1 else 7
+    if (
+        not dimensions(problem)
+        or finer ** sum(widths) > MOST_NODES
+        or _largest_variance(fit) == 0.0
+    ):
+        return float("nan")
+    objective = make_objective(problem, finer)
+    objective.set_modes(fit.modes)
+    objective.value(fit.psi)
+    psi = fit.psi - 0.5 * fit.vcov @ (objective.gradient() - gradient)
+    variances = [float(np.diag(L @ L.T).max()) for L in problem.factors(psi)]
+    before = _largest_variance(fit)
+    return abs(max(variances) - before) / before

@@ -24,7 +24,8 @@ class Approximation:
     points : quadrature points per dimension and grouping factor (1 for Laplace).
     error : estimated error of the criterion at the estimates; None if it was not asked for.
     largest_variance_error : how much the largest variance changed at the last increase of points,
-        as a share of itself; NaN if points were not increased.
+        or would change with more of them (one Newton step), as a share of itself; NaN where points
+        cannot be increased.
     steps : what was done to reach the accuracy asked for, as sentences.
     sentence : the verdict in one plain sentence.
     """

@@ -53,7 +53,7 @@ class ItemProblem:
     @property
     def n_steps(self) -> int:
         """Number of step columns T."""
-        return self.steps.shape[1]
+        return int(self.steps.shape[1])
 
     @property
     def n_persons(self) -> int:
@@ -74,7 +74,7 @@ class ItemProblem:
     @property
     def n_parameters(self) -> int:
         """Length of psi."""
-        return self.slopes.shape[1] + self.easiness.shape[1] + self.x.shape[1]
+        return int(self.slopes.shape[1] + self.easiness.shape[1] + self.x.shape[1])
 
     @property
     def n_responses(self) -> float:

@@ -72,7 +72,8 @@ class LocationScale:
                 f"{len(problem.blocks)} factor(s), {problem.n_parts} parts",
                 "build the objective with make_objective",
             )
-        self.problem, self.points = problem, (points,)
+        self.problem = problem
+        self.points: tuple[int, ...] = (points,)
         self.method = "Laplace" if points == 1 else "adaptive quadrature"
         self.grid = gauss_hermite(points, 1)
         self.rows = sort_by_cluster(problem)

@@ -119,7 +119,7 @@ def easiness_picture(source: Source, other: Source) -> ggplot:
     table = pd.DataFrame(
         {"x": found.easiness[:, 1], "y": found.easiness[:, 0], "label": found.items}
     )
-    apart = np.argsort(-np.abs(table["y"] - table["x"]).to_numpy())[:_MAX_APART]
+    apart = np.argsort(-np.abs(table["y"].to_numpy() - table["x"].to_numpy()))[:_MAX_APART]
     named = table.iloc[apart]
     return (
         Canvas(table, p9.aes("x", "y"))

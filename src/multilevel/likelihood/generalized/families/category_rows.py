@@ -86,7 +86,7 @@ class CategoryRows(PartRows):
         """(m,) simulated codes."""
         sums = np.cumsum(self.mean(eta, rows), axis=0)
         picked = np.sum(sums <= rng.random(sums.shape[1]), axis=0)
-        return np.minimum(picked, self.n_categories - 1).astype(np.float64)
+        return np.asarray(np.minimum(picked, self.n_categories - 1), dtype=np.float64)
 
 
 def _codes(response: Response, n_categories: int) -> NDArray[np.int64]:

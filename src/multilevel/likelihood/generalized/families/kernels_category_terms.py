@@ -117,7 +117,7 @@ def below(link: int, x: float) -> Four:
     if link == PROBIT:
         value, one, two, three = _log_normal_tail(-x)
         return value, -one, two, -three
-    return _log_one_minus_exp_exp(x)
+    return _log_one_minus_exp_exp(x)  # type: ignore[no-any-return]
 
 
 @numba.njit(**_FLAGS)  # type: ignore[untyped-decorator]
@@ -127,7 +127,7 @@ def above(link: int, x: float) -> Four:
         e = -math.exp(x)
         return e, e, e, e
     if link == PROBIT:
-        return _log_normal_tail(x)
+        return _log_normal_tail(x)  # type: ignore[no-any-return]
     value, one, two, three = below(link, -x)
     return value, -one, two, -three
 
@@ -178,7 +178,7 @@ def _between_normal(b: float, d: float) -> tuple[float, float, float, float, flo
     """``log P``, its three derivatives in the shift, and ``d phi(b+d)/P``."""
     middle = b + 0.5 * d
     if d * (1.0 + abs(middle)) < 2.0:
-        return _narrow_normal(b, d)
+        return _narrow_normal(b, d)  # type: ignore[no-any-return]
     if middle >= 0.0:
         value, one, two, three, end, _ = _upper_normal(b, d)
         return value, one, two, three, end
@@ -196,9 +196,9 @@ def between_value(link: int, b: float, d: float, log_width: float) -> float:
         return top - math.log(ends) + log_width
     if link == PROBIT:
         value, _, _, _, _ = _between_normal(b, d)
-        return value
+        return value  # type: ignore[no-any-return]
     value, _, _, _ = _log_one_minus_exp_exp(b + log_width)
-    return value - math.exp(b)
+    return value - math.exp(b)  # type: ignore[no-any-return]
 
 
 @numba.njit(**_FLAGS)  # type: ignore[untyped-decorator]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +37,11 @@ def local_random(random: tuple[int, ...], parts: tuple[int, ...]) -> tuple[int, 
     return tuple(parts.index(part) for part in random if part in parts)
 
 
+def _grid(*index: Any) -> tuple[NDArray[np.intp], ...]:
+    """Index of all combinations of places."""
+    return np.ix_(*(np.asarray(i, dtype=np.intp) for i in index))
+
+
 class SumRows(PartRows):
     """Rows whose log density is a sum of pieces; ``pieces()`` gives each with its parts.
 
@@ -61,7 +66,7 @@ class SumRows(PartRows):
             at, some = piece.within(rows)
             value, first = piece.rows.first(eta[list(parts)][:, :, at], some)
             out[:, at] += value
-            slope[np.ix_(parts, sets, at)] += first
+            slope[_grid(parts, sets, at)] += first
         return out, slope
 
     def _all(self, eta: Array, rows: slice) -> RowDerivatives:
@@ -72,10 +77,10 @@ class SumRows(PartRows):
         )
         for piece, parts in self._pieces():
             at, some = piece.within(rows)
-            part = piece.rows.derivatives(eta[np.ix_(parts, at)], some)
+            part = piece.rows.derivatives(eta[_grid(parts, at)], some)
             mine = [i for i, r in enumerate(self.random) if r in parts]
             found.value[at] += part.value
-            found.first[np.ix_(parts, at)] += part.first
-            found.second[np.ix_(mine, parts, at)] += part.second
-            found.third[np.ix_(mine, mine, parts, at)] += part.third
+            found.first[_grid(parts, at)] += part.first
+            found.second[_grid(mine, parts, at)] += part.second
+            found.third[_grid(mine, mine, parts, at)] += part.third
         return found

@@ -71,5 +71,5 @@ class SoftmaxRows(CategoryRows):
         # Utilities are known up to a constant, which the reference category takes.
         log_ratio = np.log(shares[1:] / shares[0])
         if self.family.name == "nominal":
-            return log_ratio
+            return np.asarray(log_ratio)
         return np.concatenate([[0.0], -np.diff(log_ratio, prepend=0.0)])
