@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,16 +38,16 @@ if TYPE_CHECKING:
 _N_DRAWS, _SEED = 20_000, 1
 
 
-class StructuralPictureMethods:
+class StructuralPictureMethods(ABC):
     """Methods that draw or write a structural model down."""
 
     problem: StructuralProblem
     fit: StructuralFit
     std_errors: StdErrorType
 
+    @abstractmethod
     def sections(self) -> list[Section]:
         """The summary as its sections."""
-        raise NotImplementedError
 
     def plot(self, name: str = "paths", **options: Any) -> ggplot:
         """Draw a picture of the model; the plotnine object returned can be changed or saved.
