@@ -8,7 +8,6 @@ or that the optimum is near. Sources: Berndt, Hall, Hall & Hausman 1974; Conn, G
 
 from __future__ import annotations
 
-import time
 from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,7 +25,7 @@ FRESH = 1e-5  # differences formed at a decrement below this describe the optimu
 DONE = 1e-10
 MIN_CLUSTERS = 3  # clusters per parameter that outer products of scores need
 STEP, FORWARD_STEP = 2e-5, 1e-5  # of differences, in scaled parameters
-CENTRAL_SECONDS = 0.05  # price up to which differences are central
+CENTRAL_WORK = 5e4  # parameters x rows x nodes up to which differences are central
 Stage = Literal["cheap", "updated", "differenced"]
 
 
@@ -55,7 +54,6 @@ class Surface:
         self.objective, self.T, self.penalty = objective, T, penalty
         self.phi: Array = np.zeros(len(T))
         self.kind = "outer products of scores"
-        self._seconds = 0.0
         self._stage: Stage = "cheap"
         self._H: Array | None = None
         self._last: tuple[Array, Array] | None = None
@@ -104,10 +102,9 @@ class Surface:
         Central where that is cheap, else forward from ``gradient`` (error about 1e-5 of itself).
         """
         P = len(phi)
-        began = time.perf_counter()
         g = self.gradient_at(phi) if gradient is None else gradient
         H = np.empty((P, P))
-        central = gradient is None or 2 * P * self._seconds < CENTRAL_SECONDS
+        central = gradient is None or P * self._work() < CENTRAL_WORK
         for a in range(P):
             h = (STEP if central else FORWARD_STEP) * max(1.0, abs(float(phi[a])))
             step = np.zeros(P)
@@ -115,17 +112,18 @@ class Surface:
             up = self.gradient_at(phi + step)
             H[a] = (up - self.gradient_at(phi - step)) / (2.0 * h) if central else (up - g) / h
         self.value(phi)
-        self._seconds = (time.perf_counter() - began) / (2 * P + 1 if central else P + 1)
         self.kind = "differenced gradient"
         return (H + H.T) / 2.0
 
+    def _work(self) -> float:
+        """Rows times quadrature nodes: what an evaluation costs, the same on every machine."""
+        return self.objective.problem.n * float(np.prod(self.objective.points or (1,)))
+
     def derivatives(self, phi: Array) -> tuple[Array, Array]:
         """Gradient and the best curvature for its price, at the point last set."""
-        began = time.perf_counter()
         g = self.gradient()
         if self._stage == "cheap":
             H = self.cheap()
-            self._seconds = max(self._seconds, time.perf_counter() - began)
             if H is None:
                 return g, self._form(phi, g)
             if self.kind == "exact":
