@@ -119,16 +119,14 @@ def slope_statistics(data: GroupStatistics, predictors: Codes) -> SlopeStatistic
 
 
 @dataclass(frozen=True)
-class _State:
-    """One point: inverses, residual sums and posterior moments of every cluster."""
+class UnitState:
+    """One point: inverses and posterior moments of the units of one level (see the module)."""
 
-    W: Numbers
     Z: Numbers
     B: Numbers
     A: Numbers
     R: Numbers
     K: Numbers
-    rx: Numbers
     dz: Numbers
     delta: Numbers
     p: Numbers
@@ -137,9 +135,17 @@ class _State:
     log_det: Any
 
 
-def _check_positive(A: Array, S: Array) -> None:
+@dataclass(frozen=True)
+class SlopeState(UnitState):
+    """As ``UnitState``, with what the rows add: inverses by pattern and residual sums by pair."""
+
+    W: Numbers
+    rx: Numbers
+
+
+def check_positive(A: Array, S: Array) -> None:
     """Refuse an indefinite S for which a cluster's covariance is not positive definite."""
-    if float(np.linalg.eigvalsh(S).min()) >= 0.0:
+    if S.size == 0 or float(np.linalg.eigvalsh(S).min()) >= 0.0:
         return
     values, vectors = np.linalg.eigh(A)
     root = vectors * np.sqrt(np.maximum(values, 0.0))[:, None, :]
@@ -152,7 +158,13 @@ def _check_positive(A: Array, S: Array) -> None:
         )
 
 
-def _state(stats: SlopeStatistics, point: SlopeMoments) -> _State:
+def slope_state(stats: SlopeStatistics, point: SlopeMoments) -> SlopeState:
+    """Factorise one point.
+
+    Raises
+    ------
+    LikelihoodError : real moments at which the likelihood does not exist.
+    """
     data, at, N = stats.base, point.at, point.N
     d, place = stats.n_random, stats.place
     W, log_w = masked_inverse(at.cov_within, data.seen, "within-level")
@@ -165,7 +177,7 @@ def _state(stats: SlopeStatistics, point: SlopeMoments) -> _State:
     A = _by_cluster(data, (NW @ N)[pattern] * stats.xx_random)
     is_real = not (np.iscomplexobj(S) or np.iscomplexobj(A))
     if is_real:
-        _check_positive(A, S)
+        check_positive(A, S)
     core = np.eye(d) + A @ S
     R = np.linalg.inv(core)
     log_det: Any = 0.0
@@ -180,7 +192,7 @@ def _state(stats: SlopeStatistics, point: SlopeMoments) -> _State:
     r = p - np.einsum("jab,jb->ja", A, delta)
     K = S @ R
     t = delta + np.einsum("jab,jb->ja", K, r)
-    return _State(W, Z, B, A, R, K, rx, dz, delta, p, r, t, log_det)
+    return SlopeState(Z, B, A, R, K, dz, delta, p, r, t, log_det, W, rx)
 
 
 def _by_cluster(data: GroupStatistics, values: Numbers) -> Numbers:
@@ -216,17 +228,25 @@ def slope_minus2_loglik(stats: SlopeStatistics, point: SlopeMoments) -> float:
     ------
     LikelihoodError : moments at which the likelihood does not exist.
     """
-    data, s = stats.base, _state(stats, point)
+    return minus2_of_state(stats, point, slope_state(stats, point))
+
+
+def minus2_of_state(stats: SlopeStatistics, point: SlopeMoments, s: SlopeState) -> float:
+    """As ``slope_minus2_loglik``, at a point that is factorised already."""
+    data = stats.base
     quadratic = np.sum(s.W * _cross(stats, point))
     quadratic -= np.sum(s.delta * (s.p + s.r)) + np.sum(s.r * (s.t - s.delta))
     quadratic += np.einsum("ja,jab,jb->", s.dz, s.Z[data.z_pattern], s.dz)
     return float(s.log_det + quadratic + data.n_values * np.log(2.0 * np.pi))
 
 
-def _within_part(
-    stats: SlopeStatistics, point: SlopeMoments, s: _State, is_summed: bool
+def within_part(
+    stats: SlopeStatistics, point: SlopeMoments, s: SlopeState, is_summed: bool
 ) -> tuple[Numbers, Numbers, Numbers]:
-    """Derivatives in mu_W, Sigma_W and the slope columns of N, by pattern or by pair."""
+    """Derivatives in mu_W, Sigma_W and the slope columns of N, by pattern or by pair.
+
+    Only ``rx``, ``W``, the posterior mean ``t`` and the posterior covariance ``K`` of ``s`` enter.
+    """
     data, N, b = stats.base, point.N, stats.base.n_both
     t = s.t[data.pair_cluster]
     H = (s.K[data.pair_cluster] + t[:, :, None] * t[:, None, :]) * stats.xx_random
@@ -262,6 +282,22 @@ def _pair_cross(stats: SlopeStatistics, point: SlopeMoments) -> Numbers:
     return np.asarray(raw - half - np.swapaxes(half, 1, 2) + mean @ stats.xx @ mean.T)
 
 
+def unit_scores(s: UnitState, z_pattern: Codes) -> tuple[Numbers, Numbers, Numbers]:
+    """``H = [I; -B']`` (J, P, d), ``q = L'V^-1 (data - mean)`` (J, P), ``Q = L'V^-1 L`` (J, P, P).
+
+    L holds the loadings of the data of a unit on its vector, V their covariance.
+    """
+    d = s.R.shape[1]
+    B, Z = s.B[z_pattern], s.Z[z_pattern]
+    eye = np.broadcast_to(np.eye(d), (len(B), d, d))
+    H = np.concatenate([eye, -np.swapaxes(B, 1, 2)], axis=1)
+    Q = H @ (s.R @ s.A) @ np.swapaxes(H, 1, 2)
+    Q[:, d:, d:] += Z
+    q: Numbers = np.einsum("jab,jb->ja", H, np.einsum("jab,jb->ja", s.R, s.r))
+    q[:, d:] += np.einsum("jab,jb->ja", Z, s.dz)
+    return H, q, Q
+
+
 def slope_gradient(
     stats: SlopeStatistics, point: SlopeMoments, *, by_cluster: bool = False
 ) -> SlopeGradient:
@@ -276,16 +312,9 @@ def slope_gradient(
     ------
     LikelihoodError : real moments at which the likelihood does not exist.
     """
-    data, s = stats.base, _state(stats, point)
-    d = stats.n_random
-    mean_w, cov_w, carry = _within_part(stats, point, s, not by_cluster)
-    B, Z = s.B[data.z_pattern], s.Z[data.z_pattern]
-    eye = np.broadcast_to(np.eye(d), (data.n_clusters, d, d))
-    H = np.concatenate([eye, -np.swapaxes(B, 1, 2)], axis=1)
-    Q = H @ (s.R @ s.A) @ np.swapaxes(H, 1, 2)
-    Q[:, d:, d:] += Z
-    q = np.einsum("jab,jb->ja", H, np.einsum("jab,jb->ja", s.R, s.r))
-    q[:, d:] += np.einsum("jab,jb->ja", Z, s.dz)
+    s = slope_state(stats, point)
+    mean_w, cov_w, carry = within_part(stats, point, s, not by_cluster)
+    _, q, Q = unit_scores(s, stats.base.z_pattern)
     if by_cluster:
         return SlopeGradient(mean_w, cov_w, carry, -2.0 * q, Q - q[:, :, None] * q[:, None, :])
     mean_b, cov_b = -2.0 * q.sum(axis=0)[None], (Q.sum(axis=0) - q.T @ q)[None]

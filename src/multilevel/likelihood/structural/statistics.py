@@ -83,7 +83,7 @@ class GroupStatistics:
         return np.repeat(np.arange(self.n_patterns), np.diff(self.pair_start))
 
 
-def _patterns(values: Array) -> tuple[Array, Codes]:
+def value_patterns(values: Array) -> tuple[Array, Codes]:
     """Distinct patterns of observed values (m, p) and the pattern of each row."""
     seen = ~np.isnan(values)
     if values.size == 0:  # no columns, or no rows: one pattern, so that sums have a place
@@ -92,7 +92,7 @@ def _patterns(values: Array) -> tuple[Array, Codes]:
     return found[::-1].astype(np.float64), (len(found) - 1 - codes.ravel()).astype(np.intp)
 
 
-def _centre(values: Array) -> Array:
+def observed_means(values: Array) -> Array:
     """Means of the observed values; 0 for a column without any."""
     n = np.sum(~np.isnan(values), axis=0)
     return np.asarray(np.nansum(values, axis=0) / np.maximum(n, 1))
@@ -112,9 +112,9 @@ def group_statistics(y: Array, codes: Codes, z: Array, n_both: int) -> GroupStat
     if y.shape[1]:
         keep = ~np.all(np.isnan(y), axis=1)
         y, codes = y[keep], codes[keep]
-    centre_y, centre_z = _centre(y), _centre(z)
-    seen, row_pattern = _patterns(y)
-    seen_z, z_pattern = _patterns(z)
+    centre_y, centre_z = observed_means(y), observed_means(z)
+    seen, row_pattern = value_patterns(y)
+    seen_z, z_pattern = value_patterns(z)
     m = len(seen)
     rows = np.nan_to_num(y - centre_y)
     order = np.lexsort((codes, row_pattern))
