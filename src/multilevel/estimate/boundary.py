@@ -54,12 +54,17 @@ def snap(objective: GaussianObjective, theta: Array) -> Array:
     for t, mapping in enumerate(objective.maps):
         base = objective.slices[t].start
         L = mapping.factor(theta[objective.slices[t]])
-        for (start, stop, structure), s in zip(
-            mapping.terms, mapping.parameter_slices(), strict=True
+        for number, ((start, stop, structure), s) in enumerate(
+            zip(mapping.terms, mapping.parameter_slices(), strict=True)
         ):
             floor = _floor(objective, t, start, stop)
             where = slice(base + s.start, base + s.stop)
-            if structure == "unstructured":
+            curve = mapping.curve(number)
+            if curve is not None:
+                signed = slice(where.start, where.start + curve.signed)
+                values = out[signed]
+                out[signed] = np.where(np.abs(values) < floor.min(), 0.0, values)
+            elif structure == "unstructured":
                 local = L[start:stop, start:stop] / floor[:, None]
                 left, singular, right = np.linalg.svd(local)
                 limit = max(1.0, RELATIVE_NULL * float(singular[0]))
@@ -82,11 +87,11 @@ def null_directions(objective: GaussianObjective, theta: Array) -> list[NullDire
     for t, mapping in enumerate(objective.maps):
         base = objective.slices[t].start
         L = objective.factors[t]
-        for (start, stop, structure), s in zip(
-            mapping.terms, mapping.parameter_slices(), strict=True
+        for number, ((start, stop, structure), s) in enumerate(
+            zip(mapping.terms, mapping.parameter_slices(), strict=True)
         ):
             Q = scores[t][start:stop, start:stop]
-            q = stop - start
+            curve = mapping.curve(number)
             if structure == "unstructured":
                 left, singular, _ = np.linalg.svd(L[start:stop, start:stop])
                 N = left[:, singular <= 1e-9 * max(float(singular[0]), 1e-9)]
@@ -95,16 +100,16 @@ def null_directions(objective: GaussianObjective, theta: Array) -> list[NullDire
                     found.append(NullDirection(t, start, stop, N @ vectors, (), float(values[0])))
                 continue
             local = theta[base + s.start : base + s.stop]
-            for a in np.flatnonzero(local == 0.0):
-                E = mapping.basis[s.start + a][start:stop, start:stop]
-                P = E @ E.T
+            if curve is not None:
+                zeros = curve.variances_at_zero(local)
+            else:
+                own = mapping.basis[s][:, start:stop, start:stop]
+                zeros = [(int(a), own[a] @ own[a].T) for a in np.flatnonzero(local == 0.0)]
+            for a, P in zeros:
                 weights = np.linalg.svd(P)[0][:, : int(np.linalg.matrix_rank(P))]
                 score = float(np.sum(Q * P)) / max(float(np.trace(P)), 1.0)
-                found.append(
-                    NullDirection(
-                        t, start, stop, weights.reshape(q, -1), (base + s.start + a,), score
-                    )
-                )
+                at = (base + s.start + a,)
+                found.append(NullDirection(t, start, stop, weights, at, score))
     return found
 
 
@@ -119,7 +124,7 @@ def scaled_score(objective: GaussianObjective, direction: NullDirection) -> floa
 def gain(objective: GaussianObjective, direction: NullDirection) -> tuple[float, float]:
     """``(step t, predicted fall)`` of adding ``t vv'`` to Psi along the direction."""
     g = objective.residual_scores()
-    t, v = direction.block, np.zeros(objective.maps[direction.block].basis.shape[1])
+    t, v = direction.block, np.zeros(objective.maps[direction.block].width)
     v[direction.start : direction.stop] = direction.weights[:, 0]
     C = [np.zeros((*x.shape, 1)) for x in g]
     C[t][:, :, 0] = (g[t] @ v)[:, None] * v

@@ -249,11 +249,13 @@ def _canonical(prepared: Prepared, theta: Array) -> Array:
     """Signs of theta chosen so that diagonals of the factors are not negative."""
     out, at = theta.copy(), 0
     for block in prepared.design.blocks:
-        for (start, stop, structure), s in zip(
-            block.structure.terms, block.structure.parameter_slices(), strict=True
-        ):
+        pieces = zip(block.structure.terms, block.structure.parameter_slices(), strict=True)
+        for number, ((start, stop, structure), s) in enumerate(pieces):
             where = slice(at + s.start, at + s.stop)
-            if structure == "unstructured":
+            curve = block.structure.curve(number)
+            if curve is not None:
+                out[where] = curve.canonical(out[where])
+            elif structure == "unstructured":
                 q = stop - start
                 L = np.zeros((q, q))
                 L[np.tril_indices(q)] = out[where]

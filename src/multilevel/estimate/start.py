@@ -46,9 +46,11 @@ def moment_start(prepared: Prepared) -> Array:
 
 
 def em_step(objective: GaussianObjective, theta: Array) -> Array:
-    """One EM step from ``theta`` (which must be the parameters last set)."""
-    out = np.empty_like(theta)
+    """One EM step from ``theta`` (the parameters last set); nonlinear maps stay where they are."""
+    out = theta.copy()
     for t, (mapping, Q) in enumerate(zip(objective.maps, objective.scores(), strict=True)):
+        if not mapping.is_linear:
+            continue
         L = objective.factors[t]
         Psi = L @ L.T
         J = objective.residual_scores()[t].shape[0]

@@ -125,8 +125,10 @@ class Refits:
 
     @property
     def can_batch(self) -> bool:
-        """Whether the compiled batch applies: one grouping factor, the columns kept."""
-        one = all(p.cross.n_blocks == 1 for p in self.problems)
+        """Whether the compiled batch applies: one grouping factor, linear, the columns kept."""
+        one = all(
+            p.cross.n_blocks == 1 and p.design.blocks[0].structure.is_linear for p in self.problems
+        )
         return one and not isinstance(self.source, RowSource)
 
     def one(self, seed: np.random.SeedSequence, near: Near | None = None) -> Replicate:

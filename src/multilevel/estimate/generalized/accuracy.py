@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from typing import Literal, get_args
 
@@ -22,10 +23,10 @@ from multilevel.errors import EstimationError
 from multilevel.estimate.generalized.prepare import GeneralizedPrepared
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.estimate.generalized.solve import rough_start, solve_generalized
-from multilevel.likelihood.generalized.choose import make_objective
+from multilevel.estimate.generalized.variance_shift import variance_shift
+from multilevel.likelihood.generalized.choose import has_quadrature, make_objective
 from multilevel.likelihood.generalized.objective import ErrorEstimate
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
-from multilevel.likelihood.generalized.tree_rows import is_chain
 from multilevel.likelihood.location_scale.objective import reduces
 
 Array = NDArray[np.float64]
@@ -37,8 +38,6 @@ DEFAULT = {1: 7, 2: 7}
 SCALE_POINTS = 11  # where only the scale effect of a Gaussian model is left to the quadrature
 CRITERION_CHANGE = 0.01  # in -2 log-likelihood: invisible in any test
 VARIANCE_CHANGE = 1e-3  # of the largest variance, as a share of itself
-FAR = 0.2  # change of the largest variance from which one Newton step only says "far"
-MOST_NODES = 2_500  # joint nodes up to which more points are tried
 NOTABLE = 0.5  # error in -2 log-likelihood from which the sentence warns
 
 
@@ -56,10 +55,10 @@ def check_accuracy(accuracy: str) -> Accuracy:
 
 def dimensions(problem: GeneralizedProblem) -> int:
     """Most random effects per unit of a factor, where quadrature exists (one grouping factor, or
-    two that are nested); 0 elsewhere."""
+    a chain of nested ones); 0 elsewhere."""
     if reduces(problem):
         return 1
-    if len(problem.blocks) == 1 or (len(problem.blocks) == 2 and is_chain(problem)):
+    if has_quadrature(problem):
         return max(int(block.columns.shape[1]) for block in problem.blocks)
     return 0
 
@@ -150,9 +149,7 @@ def _again(
         theta = start[s]
         if np.all(theta == 0.0):  # a zero would hide its own gradient
             size = float(np.sqrt(np.mean(block.columns**2))) or 1.0
-            theta[np.any(np.diagonal(block.structure.basis, axis1=1, axis2=2) != 0.0, axis=1)] = (
-                0.1 / size
-            )
+            theta[block.structure.scales()] = 0.1 / size
         start[s] = theta
     new = solve_generalized(
         prepared, points=points, penalty=penalty, psi_start=start, modes_start=fit.modes,
@@ -224,18 +221,15 @@ def with_error(
     rng: np.random.Generator,
     draws: int,
 ) -> GeneralizedFit:
-    """The fit with an estimate of the error of its criterion, and of its largest variance where
-    more points are possible."""
+    """The fit with an estimate of the error of its criterion and of its largest variance."""
     objective = make_objective(prepared.problem, points)
     objective.set_modes(fit.modes)
     objective.value(fit.psi)
-    share = _variance_change(prepared, fit, objective.gradient())
-    error = objective.error_estimate(rng, draws)
+    error = objective.error_estimate(deepcopy(rng), draws)
+    shift = variance_shift(prepared.problem, fit, objective, rng, draws)
     sentence = f"{_how(fit)}. {error.sentence}"
-    if share > FAR:
-        sentence += f" The largest variance may be off by more than {100.0 * FAR:.0f}%."
-    elif np.isfinite(share):
-        sentence += f" The largest variance would change by about {100.0 * share:.2g}%."
+    if shift is not None:
+        sentence += f" {shift.sentence}"
     if abs(error.criterion) - 2.0 * error.std_error > NOTABLE:
         sentence += (
             ' Errors of this size can change a test: refit with accuracy="auto"'
@@ -243,29 +237,10 @@ def with_error(
             else " Errors of this size can change a test: read variances with care. Quadrature, "
             "which could be raised, does not exist for crossed factors"
         ) + "."
-    how = replace(fit.approximation, error=error, largest_variance_error=share, sentence=sentence)
+    how = replace(fit.approximation, error=error, sentence=sentence)
+    if shift is not None:
+        how = replace(
+            how, largest_variance_error=abs(shift.share),
+            largest_variance_std_error=shift.std_error,
+        )  # fmt: skip
     return replace(fit, approximation=how)
-
-
-def _variance_change(prepared: GeneralizedPrepared, fit: GeneralizedFit, gradient: Array) -> float:
-    """Share by which the largest variance would change with more points; NaN where there are none.
-
-    One Newton step by the difference of the two gradients at the estimates, with the curvature of
-    the fit: the first-order change of the optimum.
-    """
-    problem, used = prepared.problem, max(fit.approximation.points)
-    widths = [block.columns.shape[1] for block in problem.blocks]
-    finer = 2 * used + 1 if used > 1 else 15 if max(widths) == 1 else 7
-    if (
-        not dimensions(problem)
-        or finer ** sum(widths) > MOST_NODES
-        or _largest_variance(fit) == 0.0
-    ):
-        return float("nan")
-    objective = make_objective(problem, finer)
-    objective.set_modes(fit.modes)
-    objective.value(fit.psi)
-    psi = fit.psi - 0.5 * fit.vcov @ (objective.gradient() - gradient)
-    variances = [float(np.diag(L @ L.T).max()) for L in problem.factors(psi)]
-    before = _largest_variance(fit)
-    return abs(max(variances) - before) / before

@@ -55,7 +55,15 @@ def snapped(problem: GeneralizedProblem, psi: Array) -> tuple[Array, list[NullDi
         pieces = zip(block.structure.terms, block.structure.parameter_slices(), strict=True)
         for number, ((start, stop, structure), local) in enumerate(pieces):
             width = stop - start
-            if structure == "unstructured":
+            curve = block.structure.curve(number)
+            if curve is not None:
+                size = float(np.sqrt(np.mean(sizes[start:stop] ** 2)))
+                values = theta[local]
+                for a in np.flatnonzero(np.abs(values[: curve.signed]) * size < SMALL_SD):
+                    values[a] = 0.0
+                    null.append(NullDirection(t, number, np.eye(len(values))[a]))
+                theta[local] = values
+            elif structure == "unstructured":
                 L = np.zeros((width, width))
                 L[np.tril_indices(width)] = theta[local]
                 U, d, Vt = np.linalg.svd(sizes[start:stop, None] * L)
@@ -142,6 +150,8 @@ def redundant(
             raw = direction.weights * np.where(sizes > 0.0, sizes, 1.0)
         elif structure == "diagonal":
             raw = direction.weights
+        elif structure == "fa":
+            raw = direction.weights[: stop - start]
         else:
             raw = np.ones(stop - start)
         raw = raw / np.linalg.norm(raw)

@@ -95,8 +95,11 @@ def penalty_of(problem: GeneralizedProblem, names: str | Sequence[str] | None) -
             slopes += [s.start + int(j) for j in np.flatnonzero(moves)]
     if "variances" in wanted:
         for block, s in zip(problem.blocks, problem.theta_slices, strict=True):
-            for local in range(block.structure.n_parameters):
-                E = block.structure.basis[local]
-                if np.any(np.diag(E) != 0.0):
-                    roots.append(s.start + local)
+            if not block.structure.is_linear:
+                raise EstimationError(
+                    'penalty="variances" is for unstructured, diagonal, cs and id random effects.',
+                    ", ".join(structure for _, _, structure in block.structure.terms),
+                    "leave it out, or leave out the structure",
+                )
+            roots += [s.start + int(k) for k in np.flatnonzero(block.structure.scales())]
     return Penalty(tuple(slopes), tuple(roots), "; ".join(PENALTIES[name] for name in wanted))

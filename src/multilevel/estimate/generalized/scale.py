@@ -29,8 +29,11 @@ def column_scaling(X: Array) -> Array:
     A = np.eye(p)
     if p == 0:
         return A
-    mean, spread = X.mean(axis=0), X.std(axis=0)
-    size = np.sqrt(np.mean(X**2, axis=0))
+    mean, spread = X.mean(axis=0), np.empty(p)
+    for j in range(p):  # a column at a time: it stays in cache
+        rest = X[:, j] - mean[j]
+        spread[j] = np.sqrt(rest @ rest / len(rest))
+    size = np.hypot(mean, spread)
     constant = np.flatnonzero(spread <= 1e-12 * np.maximum(size, 1e-300))
     constant = constant[size[constant] > 0.0]
     if len(constant) == 0:
@@ -51,8 +54,13 @@ def factor_scaling(block: EffectBlock) -> Array:
     size = np.where(size > 0.0, size, 1.0)
     out = np.ones(block.structure.n_parameters)
     slices = block.structure.parameter_slices()
-    for (start, stop, structure), s in zip(block.structure.terms, slices, strict=True):
-        if structure == "unstructured":
+    for number, ((start, stop, structure), s) in enumerate(
+        zip(block.structure.terms, slices, strict=True)
+    ):
+        curve = block.structure.curve(number)
+        if curve is not None:
+            out[s][curve.in_units] = 1.0 / float(np.sqrt(np.mean(size[start:stop] ** 2)))
+        elif structure == "unstructured":
             rows = np.tril_indices(stop - start)[0]
             out[s] = 1.0 / size[start:stop][rows]
         elif structure == "diagonal":

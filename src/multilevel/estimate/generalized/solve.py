@@ -279,7 +279,8 @@ def finish(
     curvature = inverse.T @ run.path.curvature @ inverse
     gradient = inverse.T @ run.path.gradient
     at_limit = limits(prepared.design, problem, psi, gradient, curvature)
-    run.surface.value(inverse @ psi)
+    if not np.array_equal(psi, T @ run.path.theta):
+        run.surface.value(inverse @ psi)
     factors = tuple(problem.factors(psi))
     objective = run.objective
     certificate = certify(run, at_limit, redundant(prepared.design, run.null))
@@ -308,8 +309,11 @@ def _signed(problem: GeneralizedProblem, psi: Array) -> Array:
     for block, s in zip(problem.blocks, problem.theta_slices, strict=True):
         theta = out[s]
         pieces = zip(block.structure.terms, block.structure.parameter_slices(), strict=True)
-        for (start, stop, structure), local in pieces:
-            if structure == "unstructured":
+        for number, ((start, stop, structure), local) in enumerate(pieces):
+            curve = block.structure.curve(number)
+            if curve is not None:
+                theta[local] = curve.canonical(theta[local])
+            elif structure == "unstructured":
                 width = stop - start
                 L = np.zeros((width, width))
                 L[np.tril_indices(width)] = theta[local]

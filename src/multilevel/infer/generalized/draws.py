@@ -124,7 +124,7 @@ def start_from(problem: GeneralizedProblem, psi: Array) -> Array:
     out = psi.copy()
     for block, where in zip(problem.blocks, problem.theta_slices, strict=True):
         size = float(np.sqrt(np.mean(block.columns**2))) or 1.0
-        diagonal = np.any(np.diagonal(block.structure.basis, axis1=1, axis2=2) != 0.0, axis=1)
+        diagonal = block.structure.scales()
         theta = out[where]
         theta[diagonal & (np.abs(theta) * size < 1e-3)] = SMALL / size
         out[where] = theta

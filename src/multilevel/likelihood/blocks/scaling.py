@@ -170,11 +170,13 @@ def _block_scale(block: RandomBlock) -> Array:
     B = np.eye(q)
     for start, stop, structure in block.structure.terms:
         local = block.columns[:, start:stop]
-        if structure in ("identity", "compound_symmetry"):
+        if structure not in ("unstructured", "diagonal"):  # one unit for all columns
             size = float(np.sqrt(np.mean(local**2))) or 1.0
             B[start:stop, start:stop] /= size
             continue
-        constant = _constant_column(local) if structure == "unstructured" else None
+        # scaled effects keep their own columns: a change of basis would mix their scales
+        is_free = structure == "unstructured" and block.scale is None
+        constant = _constant_column(local) if is_free else None
         means, spreads = _moments(local, constant)
         for j in range(stop - start):
             B[start + j, start + j] = 1.0 / spreads[j]

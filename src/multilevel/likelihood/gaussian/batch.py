@@ -82,10 +82,11 @@ def fit_responses(
     """
     from multilevel.likelihood.blocks.batch_kernels import fit_batch
 
-    if cross.n_blocks != 1:
+    if cross.n_blocks != 1 or not mapping.is_linear:
         raise LikelihoodError(
-            "Batches of fits are for designs with one grouping factor.",
-            f"{cross.n_blocks} grouping factors",
+            "Batches of fits are for designs with one grouping factor and a linear structure.",
+            f"{cross.n_blocks} grouping factors, "
+            + ", ".join(structure for _, _, structure in mapping.terms),
             "solve them one by one",
         )
     p, n_rep, r = cross.n_fixed, len(responses.yy), mapping.n_parameters

@@ -3,8 +3,8 @@ r"""The profiled criterion, its gradient and its curvature, for any engine and s
 Three small calls: ``set(theta)`` factorises, ``value()`` reads the criterion, ``gradient()`` and
 ``curvature()`` follow by the chain rule from the engine's score matrices:
 
-    dd/dtheta_a        = <Q, D_a>,      D_a = E_a L' + L E_a'
-    d2d/dtheta_a/b     = H[D_a, D_b] + 2 tr(E_a' Q E_b)
+    dd/dtheta_a        = <Q, D_a>,      D_a = dPsi/dtheta_a  (= E_a L' + L E_a' if L is linear)
+    d2d/dtheta_a/b     = H[D_a, D_b] + <Q, d2Psi/dtheta_a dtheta_b>
 
 with ``H`` exact (one grouping factor) or average information (any design). Conventions: see the
 room's docstring. Sources: Gilmour, Thompson & Cullis 1995 (AI); exact Hessian: own derivation.
@@ -40,6 +40,44 @@ class Profile:
     sigma2: float
     r2: float
     R: Array
+
+
+def profile_out(T: Array, logdet: float, n: int, p: int, reml: bool) -> Profile:
+    """Profile beta and sigma2 out.
+
+    Parameters
+    ----------
+    T : (p + 1, p + 1) ``[X y]'V^-1[X y]``, V relative to sigma2.
+    logdet : ``log|V|``.
+    n, p : rows and fixed effects.
+
+    Raises
+    ------
+    LikelihoodError : fixed-effect columns that are dependent, or a residual variance of zero.
+    """
+    nu = n - p if reml else n
+    try:
+        R: Array = np.asarray(np.linalg.cholesky(T[:p, :p]).T)
+    except np.linalg.LinAlgError as error:
+        raise LikelihoodError(
+            "The fixed-effect columns must be linearly independent.",
+            "X'V^-1X is not positive definite",
+            "drop a fixed effect that repeats others",
+        ) from error
+    z = np.linalg.solve(R.T, T[:p, p])
+    r2 = float(T[p, p] - z @ z)
+    if not r2 > SATURATED * n:
+        raise LikelihoodError(
+            "The residual variance must be positive.",
+            f"a residual sum of squares of {max(r2, 0.0):.3g} for a response of unit variance: "
+            "the model reproduces the data exactly",
+            "use fewer effects: there is nothing left to estimate a variance from",
+        )
+    beta = np.linalg.solve(R, z)
+    d = logdet + nu * (1.0 + np.log(2.0 * np.pi * r2 / nu))
+    if reml and p:
+        d += 2.0 * float(np.log(np.diag(R)).sum())
+    return Profile(float(d), beta, r2 / nu, r2, R)
 
 
 def _outer_by_level(Y: Array) -> Array:
@@ -116,30 +154,8 @@ class GaussianObjective:
         return self.set(theta).criterion
 
     def _profile(self) -> Profile:
-        T, p, nu = self.engine.T, self.p, self.nu
-        try:
-            R: Array = np.asarray(np.linalg.cholesky(T[:p, :p]).T)
-        except np.linalg.LinAlgError as error:
-            raise LikelihoodError(
-                "The fixed-effect columns must be linearly independent.",
-                "X'V^-1X is not positive definite",
-                "drop a fixed effect that repeats others",
-            ) from error
-        z = np.linalg.solve(R.T, T[:p, p])
-        r2 = float(T[p, p] - z @ z)
-        if not r2 > SATURATED * self.n:
-            raise LikelihoodError(
-                "The residual variance must be positive.",
-                f"a residual sum of squares of {max(r2, 0.0):.3g} for a response of unit variance: "
-                "the model reproduces the data exactly",
-                "use fewer effects: there is nothing left to estimate a variance from",
-            )
-        beta = np.linalg.solve(R, z)
-        d = self.engine.logdet - self.sum_log_weights
-        d += nu * (1.0 + np.log(2.0 * np.pi * r2 / nu))
-        if self.reml and p:
-            d += 2.0 * float(np.log(np.diag(R)).sum())
-        return Profile(float(d), beta, r2 / nu, r2, R)
+        logdet = self.engine.logdet - self.sum_log_weights
+        return profile_out(self.engine.T, logdet, self.n, self.p, self.reml)
 
     def _profiled(self) -> Profile:
         if self.profile is None:
@@ -149,6 +165,16 @@ class GaussianObjective:
                 "call set(theta) first",
             )
         return self.profile
+
+    def _at(self) -> Array:
+        """The parameters last set."""
+        if self._theta is None:
+            raise LikelihoodError(
+                "The objective must be set before it is differentiated.",
+                "no parameters",
+                "call set(theta) first",
+            )
+        return self._theta
 
     # -- first derivatives ---------------------------------------------------------------------
 
@@ -190,11 +216,11 @@ class GaussianObjective:
 
     def directions(self) -> list[Array]:
         """``D_a = dPsi/dtheta_a`` per block: (r_t, q_t, q_t)."""
-        out = []
-        for f, L in zip(self.maps, self.factors, strict=True):
-            half = f.basis @ L.T
-            out.append(half + half.transpose(0, 2, 1))
-        return out
+        theta = self._at()
+        return [
+            f.covariance_slopes(theta[s], L)
+            for f, s, L in zip(self.maps, self.slices, self.factors, strict=True)
+        ]
 
     def gradient(self) -> Array:
         """``dd/dtheta`` (r,) at the parameters last set."""
@@ -207,11 +233,11 @@ class GaussianObjective:
     # -- curvature -----------------------------------------------------------------------------
 
     def second_order_term(self) -> Array:
-        """``<Q, d2Psi/dtheta_a dtheta_b> = 2 tr(E_a'QE_b)``, block-diagonal (r, r)."""
+        """``<Q, d2Psi/dtheta_a dtheta_b>``, block-diagonal (r, r); ``2 tr(E_a'QE_b)`` if linear."""
         out = np.zeros((self.n_parameters, self.n_parameters))
+        theta = self._at()
         for f, Q, s in zip(self.maps, self.scores(), self.slices, strict=True):
-            E = f.basis.reshape(f.n_parameters, -1)
-            out[s, s] = 2.0 * E @ (Q @ f.basis).reshape(f.n_parameters, -1).T
+            out[s, s] = f.bends(theta[s], Q)
         return out
 
     def average_information(self) -> Array:

@@ -7,6 +7,7 @@ Large problems run compiled kernels (``cluster_kernels``), small ones their NumP
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
@@ -25,7 +26,7 @@ Array = NDArray[np.float64]
 
 MAX_ITERATIONS = 200  # Newton steps of one chunk, halvings counted
 COMPILED_FROM = 10_000  # rows x nodes x columns from which kernels are compiled
-THREADS_FROM = 200_000  # rows x nodes from which threads pay
+THREADS_FROM = 50_000  # rows x nodes from which threads pay
 _HOME = "multilevel.likelihood.generalized"
 
 
@@ -132,9 +133,21 @@ class ClusterObjective:
             for chunk in self.chunks:
                 self._evaluate(chunk)
             return
-        with ThreadPoolExecutor(self.threads) as pool:
-            for task in [pool.submit(self._evaluate, chunk) for chunk in self.chunks]:
+        left = deque(self.chunks)
+        with ThreadPoolExecutor(self.threads - 1) as pool:
+            tasks = [pool.submit(self._work_off, left) for _ in range(self.threads - 1)]
+            self._work_off(left)
+            for task in tasks:
                 task.result()
+
+    def _work_off(self, left: deque[Chunk]) -> None:
+        """Evaluate chunks, shared with other threads, until none is left."""
+        while True:
+            try:
+                chunk = left.popleft()
+            except IndexError:
+                return
+            self._evaluate(chunk)
 
     def _evaluate(self, chunk: Chunk) -> None:
         """Modes, value and gradient pieces of one chunk."""
@@ -197,7 +210,7 @@ class ClusterObjective:
 
     def gradient(self) -> Array:
         """``d criterion / d psi`` (P,) at the point last set, exact."""
-        basis = self.problem.blocks[0].structure.basis
+        basis = self.problem.factor_slopes(self.psi)[0]
         theta = np.tensordot(basis, self.state.LamBar.sum(axis=0), axes=2)
         return np.concatenate(
             [-2.0 * self.rows.sorted.total(self.state.rho), -2.0 * theta]
@@ -206,7 +219,7 @@ class ClusterObjective:
     def cluster_scores(self) -> Array:
         """``d log L_j / d psi`` (J, P) by level; zeros for levels without rows."""
         rows = self.rows
-        basis = self.problem.blocks[0].structure.basis
+        basis = self.problem.factor_slopes(self.psi)[0]
         out = np.zeros((rows.n_levels, self.problem.n_parameters))
         p = self.problem.n_fixed
         out[rows.levels, :p] = rows.sorted.by_cluster(self.state.rho, rows.ptr[:-1])

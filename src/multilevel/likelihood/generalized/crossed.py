@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from multilevel.errors import LikelihoodError
 from multilevel.likelihood.blocks import row_kernels as kernels
+from multilevel.likelihood.generalized.correction import Correction
 from multilevel.likelihood.generalized.joint_error import (
     JointSample,
     sample_jointly,
@@ -81,7 +82,7 @@ class CrossedLaplace:
         self._one_group = np.zeros(self.layout.n, np.int32)
         self._Z: Array = np.empty((0, 0, 0))
         self._fixed: Array = np.empty((0, 0))
-        self._factors: list[Array] = []
+        self._psi, self._factors = np.zeros(problem.n_parameters), list[Array]()
         self._point: ModePoint | None = None
         self._pieces: _Pieces | None = None
         self._derivatives: RowDerivatives | None = None
@@ -99,7 +100,7 @@ class CrossedLaplace:
                 f"pass {self.problem.n_parameters} finite numbers",
             )
         self.n_evaluations += 1
-        self._factors = self.problem.factors(psi)
+        self._psi, self._factors = psi.copy(), self.problem.factors(psi)
         self._Z = self.layout.scaled(self._factors)
         self._fixed = self.problem.fixed_predictors(psi)[:, self.layout.order]
         point = self.search.find(self._fixed, self._Z, self._u)
@@ -137,10 +138,11 @@ class CrossedLaplace:
             coarse = problem.blocks[-1].codes
             for k, column in zip(range(s.start, s.stop), part.X.T, strict=True):
                 out[:, k] = np.bincount(coarse, column * in_design, n_groups)
-        for t, (block, s) in enumerate(zip(problem.blocks, problem.theta_slices, strict=True)):
+        slopes = problem.factor_slopes(self._psi)
+        for t, (E, s) in enumerate(zip(slopes, problem.theta_slices, strict=True)):
             at = layout.block_columns(t)
             local = pieces.factor_scores[:, at, at]
-            out[:, s] = np.tensordot(local, block.structure.basis, axes=([1, 2], [1, 2]))
+            out[:, s] = np.tensordot(local, E, axes=([1, 2], [1, 2]))
         return out
 
     def _row_adjoints(self, group: NDArray[np.int32], n_groups: int) -> _Pieces:
@@ -188,7 +190,7 @@ class CrossedLaplace:
         point = self._set_point()
         return working_information(
             self.problem, self.layout, self.rows, self.storage, self.index, self._Z, point.eta,
-            self._row_derivatives(), self._factors,
+            self._row_derivatives(), self._factors, self.problem.factor_slopes(self._psi),
         )  # fmt: skip
 
     def _row_derivatives(self) -> RowDerivatives:
@@ -232,6 +234,17 @@ class CrossedLaplace:
         leverage, _ = self._leverages(self._one_group, 1)
         term = second_order(self.search, self._Z, point, leverage)
         return second_order_error(term, self.layout.n, sampled)
+
+    def correction(self, rng: np.random.Generator, draws: int) -> Correction:
+        """The error of the criterion with its draws; below 2 draws the second-order term."""
+        point = self._set_point()
+        if draws >= 2:
+            sampled = self._sample(point, rng, draws)
+            if sampled.log_weights is not None:
+                pairs = np.ascontiguousarray(sampled.log_weights.T)[None]
+                return Correction(2.0 * sampled.log_ratio, pairs)
+        leverage, _ = self._leverages(self._one_group, 1)
+        return Correction(2.0 * second_order(self.search, self._Z, point, leverage).value)
 
     def _sample(self, point: ModePoint, rng: np.random.Generator, draws: int) -> JointSample:
         """Draws of all random effects, or of all but the finest factor's where that is possible.

@@ -117,3 +117,8 @@ class GeneralizedProblem:
         """``Lambda_t`` (q_t, q_t) per block."""
         pairs = zip(self.blocks, self.theta_slices, strict=True)
         return [block.structure.factor(psi[s]) for block, s in pairs]
+
+    def factor_slopes(self, psi: Array) -> list[Array]:
+        """``dLambda_t/dtheta`` (r_t, q_t, q_t) per block."""
+        pairs = zip(self.blocks, self.theta_slices, strict=True)
+        return [block.structure.slopes(psi[s]) for block, s in pairs]

@@ -222,8 +222,9 @@ class TreeQuadrature:
         """``d criterion / d psi`` (P,) at the point last set, exact."""
         pieces = [self.rows.sorted.total(self._rho)]
         total, q2 = self._LamBar.sum(axis=0), self.rows.q2
-        for block, own in zip(self.problem.blocks, (total[:q2, :q2], total[q2:, q2:]), strict=True):
-            pieces.append(np.tensordot(block.structure.basis, own, axes=2))
+        slopes = self.problem.factor_slopes(self.psi)
+        for E, own in zip(slopes, (total[:q2, :q2], total[q2:, q2:]), strict=True):
+            pieces.append(np.tensordot(E, own, axes=2))
         return -2.0 * np.concatenate(pieces)
 
     def cluster_scores(self) -> Array:
@@ -232,10 +233,9 @@ class TreeQuadrature:
         starts = rows.uptr[:-1]
         pieces = [rows.sorted.by_cluster(self._rho, rows.ptr[starts])]
         total = np.add.reduceat(self._LamBar, starts, axis=0)
-        for block, own in zip(
-            self.problem.blocks, (total[:, :q2, :q2], total[:, q2:, q2:]), strict=True
-        ):
-            pieces.append(np.tensordot(own, block.structure.basis, axes=([1, 2], [1, 2])))
+        slopes = self.problem.factor_slopes(self.psi)
+        for E, own in zip(slopes, (total[:, :q2, :q2], total[:, q2:, q2:]), strict=True):
+            pieces.append(np.tensordot(own, E, axes=([1, 2], [1, 2])))
         out = np.zeros((self.problem.blocks[1].n_levels, self.problem.n_parameters))
         out[rows.cluster_levels] = np.concatenate(pieces, axis=1)
         return out

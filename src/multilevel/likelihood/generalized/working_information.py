@@ -58,15 +58,17 @@ def working_information(
     eta: Array,
     found: RowDerivatives,
     factors: Sequence[Array],
+    slopes: Sequence[Array],
 ) -> Array:
     """Approximate ``-d2 log L / d psi d psi'`` (P, P).
 
     ``Z`` (R, n, Q) scaled, ``eta`` (D, n) and the derivatives ``found`` at the modes, rows
-    sorted; ``storage`` holds the factor there; ``factors`` are ``Lambda_t``.
+    sorted; ``storage`` holds the factor there; ``factors`` are ``Lambda_t``
+    and ``slopes`` their derivatives in theta.
     """
     W = joint_weights(rows, eta, found)
     random = list(rows.random)
-    pushed = _theta_columns(problem, layout, found.first[random], factors)
+    pushed = _theta_columns(problem, layout, found.first[random], factors, slopes)
     P, p, D = problem.n_parameters, problem.n_fixed, len(eta)
     columns, owners = [], []
     for d, (part, s) in enumerate(zip(problem.fixed, problem.fixed_slices, strict=True)):
@@ -93,17 +95,21 @@ def working_information(
 
 
 def _theta_columns(
-    problem: GeneralizedProblem, layout: RowLayout, first: Array, factors: Sequence[Array]
+    problem: GeneralizedProblem,
+    layout: RowLayout,
+    first: Array,
+    factors: Sequence[Array],
+    slopes: Sequence[Array],
 ) -> Array:
     """``f_k`` by random part (R, n, r), rows sorted; ``first`` (R, n) is ``l'``."""
     out = []
-    for t, (block, L) in enumerate(zip(problem.blocks, factors, strict=True)):
+    for t, (block, L, by_theta) in enumerate(zip(problem.blocks, factors, slopes, strict=True)):
         at = layout.block_columns(t)
         z, part, codes = layout.raw[:, at], layout.part[at], layout.codes[t]
         score = np.empty((block.n_levels, z.shape[1]))
         for a in range(z.shape[1]):
             score[:, a] = np.bincount(codes, z[:, a] * first[part[a]], block.n_levels)
-        for E in block.structure.basis:
+        for E in by_theta:
             values = z * (score @ (E @ L.T + L @ E.T))[codes]
             shares = [values[:, part == r].sum(axis=1) for r in range(layout.n_random)]
             out.append(np.stack(shares))

@@ -210,7 +210,7 @@ class LocationScale:
 
     @property
     def _basis(self) -> Array:
-        return self.problem.blocks[0].structure.basis
+        return self.problem.factor_slopes(self.psi)[0]
 
     # -- by cluster ----------------------------------------------------------------------------
 
