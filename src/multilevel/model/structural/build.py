@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 from multilevel.errors import ModelError
+from multilevel.model.structural.higher import check_higher, higher_levels
 from multilevel.model.structural.labels import number_parameters
 from multilevel.model.structural.parse import Parsed, Relation
 from multilevel.model.structural.records import (
@@ -62,9 +63,11 @@ def roles_of(parsed: Parsed, level: Level) -> Roles:
 
 def fixed_candidates(parsed: Parsed) -> tuple[str, ...]:
     """Predictors that may be conditioned on: exogenous, on one level only, moments not written."""
-    within, between = roles_of(parsed, "within"), roles_of(parsed, "between")
-    out = [n for n in within.exogenous if n not in between.observed and n not in within.written]
-    out += [n for n in between.exogenous if n not in within.observed and n not in between.written]
+    roles = {level: roles_of(parsed, level) for level in parsed.all_levels}
+    out: list[str] = []
+    for level, own in roles.items():
+        elsewhere = {n for other, r in roles.items() if other != level for n in r.observed}
+        out += [n for n in own.exogenous if n not in elsewhere and n not in own.written]
     return tuple(out)
 
 
@@ -87,8 +90,8 @@ def build_structural(
       and among the residuals of outcomes that predict nothing and indicate nothing;
     * random slopes have a free mean and variance, and covary with each other and with the between
       parts of the variables on both levels, unless one has an effect on the other;
-    * a variable on both levels has its mean at the between level (zero within); a within-only or
-      between-only variable has it at its own level; latent variables have mean zero.
+    * a variable on several levels has its mean at the highest of them (zero at the others), one on
+      a single level at that level; latent variables have mean zero.
 
     Parameters
     ----------
@@ -106,15 +109,13 @@ def build_structural(
     """
     _check_levels(parsed, cluster)
     parameters: list[Parameter] = []
-    between = set(parsed.observed("between"))
     for group in range(len(groups)):
         for level in parsed.levels or ["within"]:
             block = _Block(parsed, level, group, len(groups), frozenset(fixed), latent_scale)
-            split = between & set(parsed.observed("within"))
-            parameters += block.complete(split)
+            parameters += block.complete()
     numbered, names = number_parameters(parsed, parameters, tuple(groups))
     defined = tuple(Defined(n, e, source) for n, e, source, _ in parsed.defined)
-    within = parsed.observed("within")
+    within, between = parsed.observed("within"), set(parsed.observed("between"))
     both = tuple(n for n in within if n in between)
     return StructuralModel(
         text=parsed.text,
@@ -130,6 +131,7 @@ def build_structural(
         latent_between=parsed.latent("between"),
         fixed_exogenous=tuple(n for n in fixed_candidates(parsed) if n in set(fixed)),
         random_slopes=tuple(parsed.slopes),
+        higher=higher_levels(parsed),
     )
 
 
@@ -137,12 +139,14 @@ def _check_levels(parsed: Parsed, cluster: str) -> None:
     if cluster and not parsed.headings:
         refuse("A model with clusters says which relations hold at which level.",
                "no level heading", "write level: within before the relations within clusters and "
-               "level: between before those of clusters", parsed.text, 0)  # fmt: skip
+               f"level: {parsed.cluster if parsed.higher else 'between'} before those of clusters",
+               parsed.text, 0)  # fmt: skip
     if not cluster and "between" in parsed.levels:
         raise ModelError(
             "A between level needs clusters.", "no cluster", 'say which, e.g. cluster="school"'
         )
     check_slopes(parsed)
+    check_higher(parsed)
 
 
 @dataclass
@@ -157,7 +161,7 @@ class _Block:
     latent_scale: LatentScale
     rows: list[Parameter] = field(default_factory=list)
 
-    def complete(self, split: set[str]) -> list[Parameter]:
+    def complete(self) -> list[Parameter]:
         """Written relations, then what the defaults add."""
         self.roles = roles_of(self.parsed, self.level)
         for relation in self.parsed.relations:
@@ -166,10 +170,11 @@ class _Block:
         self._set_scales()
         self._variances()
         self._covariances()
-        if self.level == "between":
-            for a, b in default_slope_covariances(self.parsed, split, self.fixed):
+        if self.level != "within":
+            split = self.parsed.observed("within")
+            for a, b in default_slope_covariances(self.parsed, split, self.fixed, self.level):
                 self._add(a, "~~", b)
-        self._means(split)
+        self._means(self.parsed.above(self.level))
         return self.rows
 
     def _has(self, op: Operator, a: str, b: str) -> bool:
@@ -247,10 +252,10 @@ class _Block:
             for a, b in combinations(names, 2):
                 self._add(a, "~~", b)
 
-    def _means(self, split: set[str]) -> None:
+    def _means(self, above: frozenset[str]) -> None:
+        """``above`` holds what has its mean at a higher level."""
         for name in self.roles.observed:
-            is_elsewhere = self.level == "within" and name in split
-            self._add(name, "~1", "", 0.0 if is_elsewhere else math.nan)
-        slopes = {s.name for s in self.parsed.slopes}
+            self._add(name, "~1", "", 0.0 if name in above else math.nan)
+        slopes = {s.name for s in self.parsed.slopes} - above
         for name in self.roles.latent:
             self._add(name, "~1", "", math.nan if name in slopes else 0.0)

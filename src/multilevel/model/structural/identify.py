@@ -7,7 +7,7 @@ and the scale of latent variables).
 from __future__ import annotations
 
 from multilevel.errors import ModelError
-from multilevel.model.structural.records import LEVELS, Level, StructuralModel
+from multilevel.model.structural.records import Level, StructuralModel
 
 
 def check_identified(model: StructuralModel) -> None:
@@ -23,7 +23,7 @@ def check_identified(model: StructuralModel) -> None:
     ModelError : a parameter that is not identified.
     """
     for group in range(len(model.groups)):
-        for level in LEVELS:
+        for level in model.levels:
             _check_scales(model, level, group)
             _check_count(model, level, group)
         _check_means(model, group)
@@ -40,7 +40,8 @@ def _check_scales(model: StructuralModel, level: Level, group: int) -> None:
             names = ", ".join(p.name for p in loadings)
             raise ModelError(
                 "Every latent variable has a unit.",
-                f"{latent} at the {level} level, with all of {names} and its variance free",
+                f"{latent} at the {model.level_name(level)} level, with all of {names} and its"
+                " variance free",
                 f"fix one loading, like {latent} =~ 1*{loadings[0].rhs}, or the variance, "
                 f"{latent} ~~ 1*{latent}",
             )
@@ -57,7 +58,7 @@ def _check_count(model: StructuralModel, level: Level, group: int) -> None:
     if len(own) > room:
         raise ModelError(
             "A level has at most as many free parameters as variances and covariances.",
-            f"the {level} level has {room} for {len(own)} parameters: "
+            f"the {model.level_name(level)} level has {room} for {len(own)} parameters: "
             + ", ".join(r.name for r in own),
             "fix parameters, make some equal by a label, or leave out relations",
         )
@@ -66,12 +67,22 @@ def _check_count(model: StructuralModel, level: Level, group: int) -> None:
 def _check_means(model: StructuralModel, group: int) -> None:
     free = {
         level: {r.lhs for r in model.block(level, group) if r.op == "~1" and r.is_free}
-        for level in LEVELS
+        for level in model.levels
     }
-    for name in model.both:
-        if name in free["within"] and name in free["between"]:
+    for name in dict.fromkeys(n for names in free.values() for n in sorted(names)):
+        found = [model.level_name(level) for level in model.levels if name in free[level]]
+        if len(found) > 1 and name not in _latent_only(model):
             raise ModelError(
-                "A variable on both levels has its mean at the between level.",
-                f"{name} ~ 1 is free at both levels",
-                f"remove {name} ~ 1 at the within level, or fix {name} ~ 0*1 at the between level",
+                f"A variable on {'both' if not model.higher else 'several'} levels has its mean at"
+                f" the {'between' if not model.higher else 'highest of its'} level"
+                f"{'s' if model.higher else ''}.",
+                f"{name} ~ 1 is free at {'both levels' if not model.higher else ', '.join(found)}",
+                f"remove {name} ~ 1 at the {found[0]} level, or fix {name} ~ 0*1 at the {found[-1]}"
+                " level",
             )
+
+
+def _latent_only(model: StructuralModel) -> frozenset[str]:
+    """Latent variables that are not random slopes: one name may stand for another per level."""
+    names = {n for level in model.levels for n in model.latent(level)}
+    return frozenset(names - set(model.slope_names))

@@ -59,7 +59,8 @@ def number_parameters(
         number = len(names)
         if root:
             index[root] = number
-        where = f"{r.level}, {groups[r.group]}" if len(groups) > 1 else r.level
+        level = parsed.title(r.level)
+        where = f"{level}, {groups[r.group]}" if len(groups) > 1 else level
         names.append(r.label or f"{r.name} [{where}]")
         out.append(replace(r, free=number))
     _check_defined(parsed, known)

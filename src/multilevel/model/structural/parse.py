@@ -52,6 +52,25 @@ class Parsed:
     slopes: list[RandomSlope] = field(default_factory=list)
     levels: list[Level] = field(default_factory=list)
     headings: int = 0
+    cluster: str = ""
+    higher: tuple[str, ...] = ()
+
+    @property
+    def all_levels(self) -> tuple[Level, ...]:
+        """Levels that a text may speak of, from rows upwards."""
+        return ("within", "between", *self.higher)
+
+    def title(self, level: Level) -> str:
+        """What users call a level."""
+        return self.cluster if self.higher and level == "between" else level
+
+    def above(self, level: Level) -> frozenset[str]:
+        """Names of all levels above one: observed variables, and random slopes that stand there."""
+        slopes = {s.name for s in self.slopes}
+        own = self.all_levels[self.all_levels.index(level) + 1 :]
+        return frozenset(
+            n for up in own for n in self.names(up) if n in slopes or n not in self.latent(up)
+        )
 
     def names(self, level: Level) -> tuple[str, ...]:
         """All variables of a level, in order of appearance."""
@@ -64,9 +83,14 @@ class Parsed:
         return tuple(dict.fromkeys(found))
 
     def latent(self, level: Level) -> tuple[str, ...]:
-        """Latent variables of a level: left of ``=~``, and random slopes at the between level."""
+        """Latent variables of a level: left of ``=~``, and random slopes.
+
+        Slopes are variables of the second level, and of those above at which they are named.
+        """
         own = [r.lhs for r in self.relations if r.level == level and r.op == "=~"]
         slopes = [s.name for s in self.slopes] if level == "between" else []
+        if level in self.higher:
+            slopes = [s.name for s in self.slopes if s.name in self.names(level)]
         return tuple(dict.fromkeys([*own, *slopes]))
 
     def observed(self, level: Level) -> tuple[str, ...]:
@@ -75,7 +99,7 @@ class Parsed:
         return tuple(n for n in self.names(level) if n not in latent)
 
 
-def parse_structural(text: str, cluster: str | None = None) -> Parsed:
+def parse_structural(text: str, cluster: str | None = None, higher: tuple[str, ...] = ()) -> Parsed:
     """Read the text of a structural model.
 
     Parameters
@@ -92,6 +116,7 @@ def parse_structural(text: str, cluster: str | None = None) -> Parsed:
         * ``ind := a * b`` a defined parameter; ``a == b`` or ``a == 0.5`` a constraint;
         * ``#`` and ``!`` begin comments.
     cluster : name of the cluster column, accepted as the name of level 2.
+    higher : columns of the units above, from below: the names of levels 3, 4, ...
 
     Raises
     ------
@@ -100,7 +125,7 @@ def parse_structural(text: str, cluster: str | None = None) -> Parsed:
     """
     if not isinstance(text, str):
         raise ModelError("A structural model is text.", type(text).__name__, "write it in quotes")
-    reader = _Reader(text, cluster)
+    reader = _Reader(text, cluster, higher)
     statement: list[Token] = []
     for token in scan(text):
         if token.kind == "end":
@@ -118,12 +143,17 @@ def parse_structural(text: str, cluster: str | None = None) -> Parsed:
 class _Reader:
     """Reads statement after statement; remembers the level."""
 
-    def __init__(self, text: str, cluster: str | None) -> None:
-        self.parsed = Parsed(text)
+    def __init__(self, text: str, cluster: str | None, higher: tuple[str, ...] = ()) -> None:
+        self.parsed = Parsed(text, cluster=cluster or "", higher=higher)
         self._level: Level = "within"
         self._names = dict(_LEVEL_NAMES)
+        if higher:
+            del self._names["between"]
         if cluster:
             self._names.setdefault(cluster.lower(), "between")
+        for number, name in enumerate(higher):
+            self._names[str(number + 3)] = name
+            self._names.setdefault(name.lower(), name)
 
     def _refuse(self, must: str, found: str, remedy: str, position: int) -> NoReturn:
         refuse(must, found, remedy, self.parsed.text, position)
@@ -163,17 +193,31 @@ class _Reader:
         if len(tokens) != 3 or tokens[2].kind not in ("name", "number", "string"):
             at = tokens[2].start if len(tokens) > 2 else after
             self._refuse("A level heading names one level.", "something else",
-                         "write level: within or level: between", at)  # fmt: skip
+                         "write level: within, or the name of a higher level", at)  # fmt: skip
         found = self._names.get(tokens[2].text.lower())
         if found is None:
-            self._refuse(
-                "The levels are within (or 1) and between (or 2, or the name of the cluster).",
-                f"level {tokens[2].text!r}; models of three levels are not estimated",
-                "write level: within or level: between", tokens[2].start)  # fmt: skip
+            self._refuse_level(tokens[2])
         self._level = found
         self.parsed.headings += 1
         if found not in self.parsed.levels:
             self.parsed.levels.append(found)
+
+    def _refuse_level(self, token: Token) -> NoReturn:
+        """Say which levels there are; with two cluster columns ``between`` is not one of them."""
+        own = self.parsed
+        if not own.higher:
+            self._refuse(
+                "The levels are within (or 1) and between (or 2, or the name of the cluster).",
+                f"level {token.text!r}", "write level: within or level: between; for a third level"
+                ' name two cluster columns, like cluster=["class", "school"]',
+                token.start)  # fmt: skip
+        named = [own.cluster, *own.higher]
+        listed = ", ".join(f"{name} (or {k + 2})" for k, name in enumerate(named))
+        is_vague = token.text.lower() == "between"
+        self._refuse(
+            f"The levels are within (or 1), {listed}.",
+            f"level {token.text!r}" + ", which could be any of the upper levels" * is_vague,
+            f"name the level: level: {named[0]} or level: {named[-1]}", token.start)  # fmt: skip
 
     def _define(self, left: Tokens, right: Tokens, after: int) -> None:
         if len(left) != 1 or left[0].kind != "name":

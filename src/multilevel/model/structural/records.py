@@ -8,8 +8,10 @@ from typing import Literal, get_args
 
 from multilevel.model.structural.expression import Expression
 
-Level = Literal["within", "between"]
-LEVELS: tuple[Level, ...] = get_args(Level)
+#: ``"within"`` (level 1), ``"between"`` (level 2), or the name of a column of higher units.
+Level = str
+#: The levels of a model with one cluster column; ``StructuralModel.levels`` has those of any model.
+LEVELS: tuple[Level, ...] = ("within", "between")
 Operator = Literal["=~", "~", "~~", "~1"]
 Origin = Literal["written", "default", "exogenous"]
 Exogenous = Literal["auto", "fixed", "modelled"]
@@ -24,7 +26,7 @@ class Parameter:
 
     Attributes
     ----------
-    level : ``"within"`` (level 1) or ``"between"`` (level 2).
+    level : ``"within"`` (level 1), ``"between"`` (level 2), or the column of higher units.
     group : number of the group, from 0.
     lhs, op, rhs : the statement; ``rhs`` is ``""`` for an intercept (``op="~1"``).
     label : the user's name, ``""`` if none. Parameters with the same label are equal.
@@ -81,8 +83,27 @@ class RandomSlope:
 
 
 @dataclass(frozen=True)
+class HigherLevel:
+    """One level above the second.
+
+    Attributes
+    ----------
+    name : column of its units.
+    parts : variables of the level below with a part here, random slopes among them, in the order
+        of the level below.
+    only : observed variables of this level alone.
+    latent : latent variables, and the random slopes among ``parts``.
+    """
+
+    name: str
+    parts: tuple[str, ...]
+    only: tuple[str, ...]
+    latent: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StructuralModel:
-    """A two-level structural model, ready to be laid over data.
+    """A structural model of rows in clusters, ready to be laid over data.
 
     Attributes
     ----------
@@ -99,6 +120,7 @@ class StructuralModel:
     fixed_exogenous : predictors whose means and covariances are taken from the data, so that the
         likelihood is conditional on them.
     random_slopes : slopes that vary over clusters.
+    higher : levels above the second, from below.
     """
 
     text: str
@@ -114,6 +136,30 @@ class StructuralModel:
     latent_between: tuple[str, ...]
     fixed_exogenous: tuple[str, ...]
     random_slopes: tuple[RandomSlope, ...] = ()
+    higher: tuple[HigherLevel, ...] = ()
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """All levels, from rows upwards."""
+        return (*LEVELS, *(h.name for h in self.higher))
+
+    @property
+    def clusters(self) -> tuple[str, ...]:
+        """Columns of the units of each level from the second; empty without clusters."""
+        return (self.cluster, *(h.name for h in self.higher)) if self.cluster else ()
+
+    def level_name(self, level: Level) -> str:
+        """What users call a level: with three levels or more, the second is its column."""
+        return self.cluster if self.higher and level == "between" else level
+
+    def above(self, level: Level) -> frozenset[str]:
+        """Variables that are split, with a part at some level above ``level``."""
+        names = self.both if level == "within" else ()
+        rest = self.higher[max(self.levels.index(level) - 1, 0) :]
+        return frozenset((*names, *(n for h in rest for n in h.parts)))
+
+    def _higher(self, level: Level) -> HigherLevel | None:
+        return next((h for h in self.higher if h.name == level), None)
 
     @property
     def n_free(self) -> int:
@@ -121,11 +167,17 @@ class StructuralModel:
         return len(self.free_names)
 
     def observed(self, level: Level) -> tuple[str, ...]:
-        """Observed variables of a level; those on both levels come first."""
+        """Observed variables of a level; those with parts at several levels come first."""
+        high = self._higher(level)
+        if high is not None:
+            return tuple(n for n in high.parts if n not in self.slope_names) + high.only
         return self.both + (self.within_only if level == "within" else self.between_only)
 
     def latent(self, level: Level) -> tuple[str, ...]:
         """Latent variables of a level."""
+        high = self._higher(level)
+        if high is not None:
+            return high.latent
         return self.latent_within if level == "within" else self.latent_between
 
     @property
@@ -137,10 +189,13 @@ class StructuralModel:
         """Variables of a level whose moments the likelihood needs.
 
         Those observed; at the between level the random slopes stand after the variables on both
-        levels.
+        levels. At higher levels what has parts below comes first, in the order below.
         """
         if level == "within":
             return self.observed(level)
+        high = self._higher(level)
+        if high is not None:
+            return high.parts + high.only
         return self.both + self.slope_names + self.between_only
 
     def block(self, level: Level, group: int) -> tuple[Parameter, ...]:

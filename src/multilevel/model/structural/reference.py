@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import combinations
 
-from multilevel.model.structural.records import LEVELS, Level, Parameter, StructuralModel
+from multilevel.model.structural.records import Level, Parameter, StructuralModel
 
 
 def exogenous_predictors(model: StructuralModel, level: Level) -> tuple[str, ...]:
@@ -33,14 +33,14 @@ def independence_model(model: StructuralModel) -> StructuralModel:
 def _reference(model: StructuralModel, is_saturated: bool) -> StructuralModel:
     rows: list[Parameter] = []
     for group in range(len(model.groups)):
-        for level in LEVELS:
+        for level in model.levels:
             rows += _level(model, level, group, is_saturated)
     names: list[str] = []
     for i, row in enumerate(rows):
         if row.origin == "exogenous" or row.value == 0.0:
             continue
         rows[i] = replace(row, free=len(names))
-        names.append(f"{row.name} [{row.level}, {row.group + 1}]")
+        names.append(f"{row.name} [{model.level_name(row.level)}, {row.group + 1}]")
     return replace(
         model,
         parameters=tuple(rows),
@@ -48,6 +48,7 @@ def _reference(model: StructuralModel, is_saturated: bool) -> StructuralModel:
         defined=(),
         latent_within=(),
         latent_between=(),
+        higher=tuple(replace(h, latent=()) for h in model.higher),
     )
 
 
@@ -59,7 +60,7 @@ def _level(model: StructuralModel, level: Level, group: int, is_saturated: bool)
     for name in names:
         own = Parameter(level, group, name, "~~", name, origin="default")
         mean = Parameter(level, group, name, "~1", "", origin="default")
-        if level == "within" and name in model.both:
+        if name in model.above(level):
             mean = replace(mean, value=0.0)
         if name in fixed:
             own, mean = replace(own, origin="exogenous"), replace(mean, origin="exogenous")

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 
 from multilevel.errors import ModelError
 from multilevel.model.structural.parse import Parsed
-from multilevel.model.structural.records import RandomSlope, StructuralModel
+from multilevel.model.structural.records import Level, RandomSlope, StructuralModel
 
 
 def check_slopes(parsed: Parsed) -> None:
@@ -27,9 +27,11 @@ def check_slopes(parsed: Parsed) -> None:
     slope = parsed.slopes[0]
     if "between" not in parsed.levels:
         raise ModelError(
-            "A random slope is a variable of the between level.",
-            f"{slope.name} | {slope.outcome} ~ {slope.predictor} without level: between",
-            f"add level: between with {slope.name} ~ 1, and the relations of clusters",
+            f"A random slope is a variable of the {parsed.title('between')} level.",
+            f"{slope.name} | {slope.outcome} ~ {slope.predictor} without level: "
+            f"{parsed.title('between')}",
+            f"add level: {parsed.title('between')} with {slope.name} ~ 1, and the relations of "
+            "clusters",
         )
     seen: dict[str, RandomSlope] = {}
     pairs = {(r.lhs, r.rhs) for r in parsed.relations if r.level == "within" and r.op == "~"}
@@ -117,18 +119,25 @@ def downstream(model: StructuralModel, name: str) -> frozenset[str]:
 
 
 def default_slope_covariances(
-    parsed: Parsed, split: Iterable[str], fixed: Iterable[str]
+    parsed: Parsed, split: Iterable[str], fixed: Iterable[str], level: Level = "between"
 ) -> list[tuple[str, str]]:
-    """Pairs of between-level variables that covary unless the user says otherwise.
+    """Pairs of variables of an upper level that covary unless the user says otherwise.
 
-    Slopes covary with each other and with the between parts of the variables on both levels, like
-    the random effects of a mixed model; not where one has an effect on the other.
+    Slopes covary with each other and with the parts of level-1 variables there, like the random
+    effects of a mixed model; not where one has an effect on the other, nor where the variance of
+    one is written as zero.
     """
-    slopes = [s.name for s in parsed.slopes]
-    directed = {
-        frozenset((r.lhs, r.rhs)) for r in parsed.relations if r.level == "between" and r.op == "~"
-    }
-    parts = [n for n in parsed.observed("between") if n in set(split) and n not in set(fixed)]
+    own = [r for r in parsed.relations if r.level == level]
+    none = {
+        r.lhs
+        for r in own
+        if r.op == "~~" and r.lhs == r.rhs
+        and any(m.kind == "fixed" and m.number == 0.0 for f in r.modifiers for m in f)
+    }  # fmt: skip
+    slopes = [s for s in parsed.latent(level) if s in {t.name for t in parsed.slopes} - none]
+    directed = {frozenset((r.lhs, r.rhs)) for r in own if r.op == "~"}
+    kept = set(split) - set(fixed) - none
+    parts = [n for n in parsed.observed(level) if n in kept]
     pairs = [(a, b) for k, a in enumerate(slopes) for b in slopes[k + 1 :]]
     pairs += [(s, n) for s in slopes for n in parts]
     return [pair for pair in pairs if frozenset(pair) not in directed]

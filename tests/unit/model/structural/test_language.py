@@ -197,7 +197,7 @@ def test_definition_outside_its_domain():
         ("level: 1\ny ~ c(a, x", "(", "never closed"),
         ("level: 1\ny ~ x)", ")", "closes nothing"),
         ("level: 1\ny ~ $x", "$", "has names, numbers"),
-        ("level: 3\ny ~ x", "3", "three levels are not estimated"),
+        ("level: 3\ny ~ x", "3", "name two cluster columns"),
         ("groups: 1\ny ~ x", "groups", "A heading opens a level"),
         ("level: 1\ny x", "y", "one of =~ ~ ~~"),
         ("level: 1\ny ~ x ~ z", "~ z", "one operator"),
