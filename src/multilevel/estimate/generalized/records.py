@@ -24,8 +24,9 @@ class Approximation:
     points : quadrature points per dimension and grouping factor (1 for Laplace).
     error : estimated error of the criterion at the estimates; None if it was not asked for.
     largest_variance_error : how much the largest variance changed at the last increase of points,
-        or would change with more of them (one Newton step), as a share of itself; NaN where points
-        cannot be increased.
+        or would change if the likelihood were exact (one Newton step), as a share of itself; NaN
+        where it was not asked for or cannot be estimated.
+    largest_variance_std_error : Monte Carlo standard error of that share; 0 without sampling.
     steps : what was done to reach the accuracy asked for, as sentences.
     sentence : the verdict in one plain sentence.
     """
@@ -34,6 +35,7 @@ class Approximation:
     points: tuple[int, ...]
     error: ErrorEstimate | None = None
     largest_variance_error: float = float("nan")
+    largest_variance_std_error: float = float("nan")
     steps: tuple[str, ...] = ()
     sentence: str = ""
 

@@ -49,6 +49,12 @@ def make_objective(
     )
 
 
+def has_quadrature(problem: GeneralizedProblem) -> bool:
+    """Whether the design has random effects and adaptive quadrature handles it."""
+    blocks = len(problem.blocks)
+    return blocks == 1 or (blocks == 2 and is_chain(problem))
+
+
 def _points(problem: GeneralizedProblem, points: int | tuple[int, ...] | None) -> tuple[int, ...]:
     """Points per block."""
     T = len(problem.blocks)

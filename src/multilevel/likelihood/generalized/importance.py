@@ -33,11 +33,13 @@ class SampledLikelihood:
     log_value : (J,) estimated ``log L_j`` (one number for one joint integral).
     variance : (J,) Monte Carlo variance of each.
     draws : draws per integral.
+    log_weights : (J, pairs, 2) log weights of the antithetic pairs.
     """
 
     log_value: Array
     variance: Array
     draws: int
+    log_weights: Array
 
     @property
     def criterion(self) -> float:
@@ -123,11 +125,11 @@ def sample_likelihood(
             "ask for a few hundred",
         )
     J = objective.rows.n_clusters
-    log_value, variance = np.empty(J), np.empty(J)
+    log_weights = np.empty((J, pairs, 2))
     for chunk in cut(objective.rows.ptr, 2 * pairs * objective.problem.n_parts):
         here = slice(chunk.start, chunk.stop)
-        log_value[here], variance[here] = _sample_chunk(objective, chunk, rng, pairs, degrees)
-    return SampledLikelihood(log_value, variance, 2 * pairs)
+        log_weights[here] = _sample_chunk(objective, chunk, rng, pairs, degrees)
+    return SampledLikelihood(*log_mean(log_weights), 2 * pairs, log_weights)
 
 
 def _sample_chunk(
@@ -136,8 +138,8 @@ def _sample_chunk(
     rng: np.random.Generator,
     pairs: int,
     degrees: float | None,
-) -> tuple[Array, Array]:
-    """``log_mean`` of every cluster of a chunk."""
+) -> Array:
+    """Log importance weights (J', pairs, 2) of every cluster of a chunk."""
     s, rows = objective.state, objective.rows
     J, q = chunk.stop - chunk.start, s.u.shape[1]
     here = slice(chunk.start, chunk.stop)
@@ -154,4 +156,4 @@ def _sample_chunk(
     joint = np.add.reduceat(value, starts, axis=1).T - 0.5 * np.einsum("jsq,jsq->js", U, U)
     joint -= 0.5 * q * np.log(2.0 * np.pi)
     joint -= np.log(np.einsum("jaa->ja", s.L[here])).sum(axis=1)[:, None]
-    return log_mean(joint.reshape(J, pairs, 2) - density)
+    return np.asarray(joint.reshape(J, pairs, 2) - density)

@@ -19,7 +19,7 @@ Kong 1992 (effective number); Shun & McCullagh 1995; Raudenbush, Yang & Yosef 20
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ Array = NDArray[np.float64]
 DEGREES = 5.0  # of the Student noise for few random effects
 FEW_EFFECTS = 10
 BATCH_NUMBERS = 2_000_000  # predictors held at once
-LEAST_DRAWS, LEAST_SHARE = 20.0, 0.05  # effective draws below which sampling is not trusted
+LEAST_DRAWS, LEAST_SHARE = 15.0, 0.05  # effective draws below which sampling is not trusted
 STEP = 1e-3  # of the differences of third derivatives
 PAIR_EFFECTS, PAIR_ROWS = 2500, 20_000  # sizes up to which pairs of rows are summed
 
@@ -50,6 +50,7 @@ class JointSample:
     draws : draws, both halves of each pair counted.
     effective : effective number of draws ``(sum w)^2 / sum w^2``.
     nodes : quadrature points by which the finest factor was integrated; 0: all effects drawn.
+    log_weights : (2, pairs) log weights of the antithetic pairs.
     """
 
     log_ratio: float
@@ -57,6 +58,7 @@ class JointSample:
     draws: int
     effective: float
     nodes: int = 0
+    log_weights: Array | None = field(default=None, compare=False)
 
     @property
     def is_reliable(self) -> bool:
@@ -104,6 +106,7 @@ def summarise_weights(log_weights: Array, nodes: int = 0) -> JointSample:
         draws=2 * pairs,
         effective=float(weights.sum() ** 2 / (weights**2).sum()),
         nodes=nodes,
+        log_weights=log_weights,
     )
 
 

@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from multilevel.likelihood.generalized.cluster_objective import ClusterObjective, operations
 from multilevel.likelihood.generalized.clusters import Chunk
+from multilevel.likelihood.generalized.correction import Correction
 from multilevel.likelihood.generalized.grid import gauss_hermite
-from multilevel.likelihood.generalized.importance import LEAST_PAIRS
+from multilevel.likelihood.generalized.importance import LEAST_PAIRS, sample_likelihood
 from multilevel.likelihood.generalized.nested_error import (
     compare_with_more,
     more_points,
     sampled_error,
     second_order_error,
+    second_order_terms,
 )
 from multilevel.likelihood.generalized.objective import ErrorEstimate
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
@@ -89,6 +91,10 @@ class NestedQuadrature(ClusterObjective):
         """Estimated error at the point last set, by ``estimate_error``."""
         return estimate_error(self, rng, draws)
 
+    def correction(self, rng: np.random.Generator, draws: int) -> Correction:
+        """The error with its draws, by ``cluster_correction``."""
+        return cluster_correction(self, rng, draws)
+
 
 def estimate_error(
     objective: ClusterObjective, rng: np.random.Generator, draws: int
@@ -113,3 +119,16 @@ def estimate_error(
     if points > 1 or draws >= 2 * LEAST_PAIRS:
         return sampled_error(objective, objective.criterion, rng, draws)
     return second_order_error(objective)
+
+
+def cluster_correction(
+    objective: ClusterObjective, rng: np.random.Generator, draws: int
+) -> Correction:
+    """The error by importance sampling, draw by draw; with fewer than 8 draws the second-order term
+    of a Laplace approximation (NaN for quadrature, which has none)."""
+    if draws >= 2 * LEAST_PAIRS:
+        sampled = sample_likelihood(objective, rng, draws)
+        return Correction(objective.criterion - sampled.criterion, sampled.log_weights)
+    if objective.points[0] > 1:
+        return Correction(float("nan"))
+    return Correction(2.0 * float(second_order_terms(objective).sum()))

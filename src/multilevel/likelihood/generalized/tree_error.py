@@ -45,7 +45,7 @@ def sample_tree(
             f"{draws} draws",
             "ask for a few hundred",
         )
-    log_value, variance = np.empty(len(modes[1])), np.empty(len(modes[1]))
+    log_weights = np.empty((len(modes[1]), pairs, 2))
     for branch in rows.branches(2 * pairs * fixed.shape[0]):
         search = BranchSearch(rows, branch, ops, Lam, fixed)
         u2, u3 = modes[0][branch.units].copy(), modes[1][branch.clusters].copy()
@@ -57,9 +57,8 @@ def sample_tree(
                     f"no mode in cluster {branch.clusters.start + (search.failed or 0)}",
                     "evaluate the objective first",
                 )
-            weights = _log_weights(search, found[0], u2, u3, rng, pairs)
-        log_value[branch.clusters], variance[branch.clusters] = log_mean(weights)
-    return SampledLikelihood(log_value, variance, 2 * pairs)
+            log_weights[branch.clusters] = _log_weights(search, found[0], u2, u3, rng, pairs)
+    return SampledLikelihood(*log_mean(log_weights), 2 * pairs, log_weights)
 
 
 def _log_weights(

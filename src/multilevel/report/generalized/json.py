@@ -116,6 +116,8 @@ def _approximation(how: Approximation) -> dict[str, Any]:
         "error_estimate": None if how.error is None else plain_number(how.error.criterion),
         "error_std_error": None if how.error is None else plain_number(how.error.std_error),
         "error_method": None if how.error is None else how.error.method,
+        "largest_variance_error": plain_number(how.largest_variance_error),
+        "largest_variance_std_error": plain_number(how.largest_variance_std_error),
         "sentence": how.sentence,
         "steps": list(how.steps),
     }
