@@ -57,7 +57,8 @@ class Whitener:
         self.A = np.ascontiguousarray(layout.variance_columns[layout.order])
         self.n = len(layout.order)
         w = layout.weights
-        self._fixed_log_sd = None if w is None else -0.5 * np.log(w[layout.order])
+        #: (n,) what precision weights add to the log standard deviation of the sorted rows
+        self.fixed_log_sd: Array = np.zeros(self.n) if w is None else -0.5 * np.log(w[layout.order])
         ends = np.cumsum([self.A.shape[1], *(m.n_parameters for m in layout.maps)])
         self.variance = slice(0, int(ends[0]))
         self.correlation = [slice(int(a), int(b)) for a, b in pairwise(ends)]
@@ -139,8 +140,7 @@ class Whitener:
                 "a coefficient of the log variance that is too large",
                 "rescale the predictors of scale=",
             )
-        if self._fixed_log_sd is not None:
-            log_sd = log_sd + self._fixed_log_sd
+        log_sd = log_sd + self.fixed_log_sd
         self.sd = np.exp(log_sd)
         self.logdet = 2.0 * float(log_sd.sum())
         self.smallest_pivot = 1.0

@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -229,13 +230,14 @@ class CorrelationMap:
         T = len(rows)
         values = rows @ rows.T
         np.fill_diagonal(values, 1.0)
+        # parameter k moves row i by (e_j - row_i row_ij) / length_i, so its inner products by
+        i, j = self._places()
+        lines = (rows.T[j] - (rows @ rows.T)[i] * rows[i, j][:, None]) / length[i][:, None]
+        k = np.arange(len(x))
+        lines[k, i] = 0.0
         slopes = np.zeros((len(x), T, T))
-        for k, (i, j) in enumerate(zip(*self._places(), strict=True)):
-            move = -rows[i] * rows[i, j]
-            move[j] += 1.0
-            line = rows @ (move / length[i])
-            line[i] = 0.0
-            slopes[k, i] = slopes[k, :, i] = line
+        slopes[k, i] = lines
+        slopes[k, :, i] = lines
         return values.ravel(), slopes.reshape(len(x), -1)
 
 
@@ -250,11 +252,13 @@ def _power(base: float, exponent: Array) -> Array:
         return np.where(exponent >= 0.0, np.power(base, np.maximum(exponent, 0.0)), 0.0)
 
 
+@lru_cache(maxsize=256)
 def _below(T: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Places below the diagonal, row by row."""
     return np.tril_indices(T, -1)
 
 
+@lru_cache(maxsize=256)
 def _loading_places(T: int, rank: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Places of free loadings: a lower trapezium."""
     rows, columns = np.tril_indices(T, 0, min(rank, T))
