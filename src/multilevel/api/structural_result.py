@@ -10,6 +10,7 @@ import pandas as pd
 
 from multilevel.api.frames import frame_of_records, square_frame
 from multilevel.api.structural_pictures import StructuralPictureMethods
+from multilevel.api.structural_scores import StructuralScoreMethods
 from multilevel.errors import ModelError
 from multilevel.estimate.structural import (
     StructuralFit,
@@ -97,7 +98,7 @@ def interval_of(
     )
 
 
-class StructuralResult(StructuralPictureMethods):
+class StructuralResult(StructuralPictureMethods, StructuralScoreMethods):
     """A fitted structural model; printing it gives the summary. ``multilevel.sem`` makes it.
 
     Attributes

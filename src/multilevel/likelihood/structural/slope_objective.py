@@ -16,9 +16,11 @@ from multilevel.likelihood.structural.objective import (
 )
 from multilevel.likelihood.structural.random_slopes import (
     SlopeMoments,
+    SlopeState,
     SlopeStatistics,
     slope_gradient,
     slope_minus2_loglik,
+    slope_state,
     slope_statistics,
 )
 from multilevel.likelihood.structural.statistics import GroupStatistics
@@ -44,17 +46,23 @@ class SlopeObjective(StructuralObjective):
         super().__init__(model, groups, exogenous)
         names = model.observed("within")
         self._outcomes = [names.index(s.outcome) for s in model.random_slopes]
-        predictors = np.array([names.index(s.predictor) for s in model.random_slopes])
+        columns = [names.index(s.predictor) for s in model.random_slopes]
+        predictors = np.array(columns, dtype=np.intp)
         self.slope_groups: tuple[SlopeStatistics, ...] = tuple(
             slope_statistics(data, predictors) for data in groups
         )
 
-    def _point(self, at: dict[Level, Implied]) -> SlopeMoments:
+    def point(self, at: dict[Level, Implied]) -> SlopeMoments:
+        """Moments of rows and clusters, and what a unit of each between part adds to a row."""
         T = at["within"].T
         p, b = len(at["within"].mean), len(self.model.both)
         unit = np.zeros((p, b), dtype=T.dtype)
         unit[np.arange(b), np.arange(b)] = 1.0
         return SlopeMoments(moments_of(at), np.column_stack([unit, T[:p, self._outcomes]]))
+
+    def state(self, at: dict[Level, Implied], group: int) -> SlopeState:
+        """Posterior moments of the clusters of a group, given both levels' implied moments."""
+        return slope_state(self.slope_groups[group], self.point(at))
 
     def value(self, theta: Array) -> float:
         """-2 log-likelihood, given the fixed predictors.
@@ -66,7 +74,7 @@ class SlopeObjective(StructuralObjective):
         self.n_evaluations += 1
         total = -self.offset
         for g, stats in enumerate(self.slope_groups):
-            total += slope_minus2_loglik(stats, self._point(self.implied(theta, g)))
+            total += slope_minus2_loglik(stats, self.point(self.implied(theta, g)))
         return float(total)
 
     def gradient(self, theta: Numbers) -> Numbers:
@@ -74,19 +82,24 @@ class SlopeObjective(StructuralObjective):
         out = np.zeros(self.model.n_free, dtype=theta.dtype)
         for g, stats in enumerate(self.slope_groups):
             at = self.implied(theta, g)
-            slope = slope_gradient(stats, self._point(at))
+            slope = slope_gradient(stats, self.point(at))
             own = self.maps[g]
             mean, cov = slope.mean_within.sum(axis=0), slope.cov_within.sum(axis=0)
             out += own["within"].pullback(at["within"], mean, cov)
             out += own["between"].pullback(
                 at["between"], slope.mean_between[0], slope.cov_between[0]
             )
-            T = at["within"].T
-            inner = T[: len(mean)].T @ slope.carry.sum(axis=0)
-            slope_a = inner @ T[:, self._outcomes].T
-            for e in own["within"].entries:
-                if e.kind == "A" and e.free >= 0:
-                    out[e.free] += slope_a[e.row, e.column]
+            out += self.carry_pullback(at, g, slope.carry.sum(axis=0))
+        return out
+
+    def carry_pullback(self, at: dict[Level, Implied], group: int, carry: Numbers) -> Numbers:
+        """(q,) derivative of F, given dF in the total effects (p, k) of the slopes' outcomes."""
+        T = at["within"].T
+        slope_a = T[: len(carry)].T @ carry @ T[:, self._outcomes].T
+        out = np.zeros(self.model.n_free, dtype=slope_a.dtype)
+        for e in self.maps[group]["within"].entries:
+            if e.kind == "A" and e.free >= 0:
+                out[e.free] += slope_a[e.row, e.column]
         return out
 
     def carry_directions(self, theta: Array, group: int) -> Array:
@@ -109,7 +122,7 @@ class SlopeObjective(StructuralObjective):
         parts = []
         for g, stats in enumerate(self.slope_groups):
             at = self.implied(theta, g)
-            slope = slope_gradient(stats, self._point(at), by_cluster=True)
+            slope = slope_gradient(stats, self.point(at), by_cluster=True)
             _, along = self.directions(theta, g)
             carry = self.carry_directions(theta, g)
             per_pair = slope.mean_within @ along.mean_within.T
