@@ -27,14 +27,14 @@ from multilevel.infer.structural import (
 )
 from multilevel.model.structural.build import build_structural, fixed_candidates
 from multilevel.model.structural.identify import check_identified
-from multilevel.model.structural.parse import parse_structural
+from multilevel.model.structural.parse import Parsed, parse_structural
 from multilevel.model.structural.records import (
     EXOGENOUS,
     LATENT_SCALES,
     Exogenous,
     LatentScale,
 )
-from multilevel.tables.table import as_table
+from multilevel.tables.table import Table, as_table
 
 INADMISSIBLE = "inadmissible"
 
@@ -43,7 +43,7 @@ def sem(
     text: str,
     data: Any,
     *,
-    cluster: str | None = None,
+    cluster: str | Sequence[str] | None = None,
     group: str | None = None,
     missing: Missing = "fiml",
     exogenous: Exogenous = "auto",
@@ -51,7 +51,7 @@ def sem(
     std_errors: StdErrorType = "observed",
     allow: Sequence[str] = (),
 ) -> StructuralResult:
-    r"""Fit a two-level structural equation model by maximum likelihood.
+    r"""Fit a structural equation model of two levels or more by maximum likelihood.
 
     The language is that of lavaan: ``level: within`` and ``level: between`` open a level;
     ``f =~ y1 + y2`` measures a latent variable, ``y ~ x`` regresses, ``y ~~ z`` lets (residuals)
@@ -73,7 +73,10 @@ def sem(
     text : the model.
     data : a pandas or Polars data frame, a PyArrow table, a dict of columns, or a ``Table``. All
         variables are numbers.
-    cluster : column of the level-2 units; None fits a single-level model (no level headings).
+    cluster : column of the level-2 units; None fits a single-level model (no level headings). A
+        list, like ``["class", "school"]``, gives the columns of levels 2, 3, ... from below: the
+        headings are then ``level: within``, ``level: class``, ``level: school``. A variable named
+        at several neighbouring levels is split into a latent part at each.
     group : column of groups of clusters whose parameters may differ; equal labels make them equal.
     missing : ``"fiml"`` uses all values that are there (right if they are missing at random);
         ``"listwise"`` leaves out rows with a missing value.
@@ -126,22 +129,23 @@ def sem(
     check_option("latent_scale", latent_scale, LATENT_SCALES)
     kind = check_std_errors(std_errors)
     table = as_table(data)
-    parsed = parse_structural(text, cluster)
+    clusters = cluster_columns(cluster)
+    parsed = parse_structural(text, clusters[0] if clusters else None, clusters[1:])
     fixed = () if exogenous == "modelled" else fixed_candidates(parsed)
     if exogenous == "auto" and missing == "fiml":
-        level_2 = set(parsed.observed("between")) - set(parsed.observed("within"))
-        holes = set(has_missing(table, fixed, cluster, tuple(level_2)))
+        holes = _with_holes(table, parsed, clusters, fixed)
         fixed = tuple(name for name in fixed if name not in holes)
     model = build_structural(
         parsed,
-        cluster=cluster or "",
+        cluster=clusters[0] if clusters else "",
         groups=group_labels(table, group),
         fixed=fixed,
         latent_scale=latent_scale,
     )
-    if kind == "expected" and model.random_slopes:
+    if kind == "expected" and (model.random_slopes or model.higher):
+        what = "random slopes" if model.random_slopes else "three levels or more"
         raise ModelError(
-            "Models with random slopes have observed or robust standard errors.",
+            f"Models with {what} have observed or robust standard errors.",
             "std_errors='expected'",
             'write std_errors="observed" or "robust"',
         )
@@ -153,6 +157,40 @@ def sem(
     _require_admissible(result, allow)
     _require_certified(fit, allow)
     return result
+
+
+def cluster_columns(cluster: str | Sequence[str] | None) -> tuple[str, ...]:
+    """The columns of the units from level 2 upwards.
+
+    Raises
+    ------
+    ModelError : no name in the list, one that is not text, a column twice, or one that is called
+        like a level.
+    """
+    if cluster is None:
+        return ()
+    columns = (cluster,) if isinstance(cluster, str) else tuple(cluster)
+    remedy = 'write cluster="school", or cluster=["class", "school"] from below'
+    if not columns or not all(isinstance(name, str) and name for name in columns):
+        raise ModelError("cluster names columns.", f"{cluster!r}", remedy)
+    for name in columns:
+        if columns.count(name) > 1:
+            raise ModelError("Every level has its own column.", f"{name!r} twice", remedy)
+        if len(columns) > 1 and name.lower() in ("within", "between"):
+            raise ModelError("The columns of three levels are not called within or between.",
+                             f"{name!r}", "rename the column")  # fmt: skip
+    return columns
+
+
+def _with_holes(
+    table: Table, parsed: Parsed, clusters: tuple[str, ...], fixed: Sequence[str]
+) -> set[str]:
+    """Those of ``fixed`` that have missing values; a higher-level one in units without any."""
+    out: set[str] = set()
+    for k, level in enumerate(parsed.all_levels):
+        names = tuple(n for n in fixed if n in parsed.observed(level))
+        out |= set(has_missing(table, names, clusters[max(k - 1, 0) :], names if k else ()))
+    return out
 
 
 def _require_admissible(result: StructuralResult, allow: Sequence[str]) -> None:

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.structural_nested import (
+    Labelled,
+    UpperUnits,
+    nested_codes,
+    repeat_notes,
+    upper_units,
+)
 from multilevel.design.structural_slopes import blank_downstream, check_slope_predictors
 from multilevel.errors import DesignError
 from multilevel.model.structural.records import StructuralModel
@@ -31,6 +38,8 @@ class StructuralGroup:
     codes : (n,) cluster of each row, 0..J-1.
     z : (J, p_z) level-2 variables, NaN where missing.
     clusters : (J,) labels of the clusters; row numbers if there are none.
+    rows : (n,) row of the table of each row; empty in resampled groups.
+    upper : units of the levels above the second, from below.
     """
 
     label: str
@@ -38,6 +47,8 @@ class StructuralGroup:
     codes: Codes
     z: Array
     clusters: NDArray[np.object_]
+    rows: Codes = field(default_factory=lambda: np.zeros(0, dtype=np.intp))
+    upper: tuple[UpperUnits, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -51,6 +62,7 @@ class StructuralDesign:
     n_table, n_rows, n_clusters : rows of the table; rows used; clusters used.
     missing : ``{variable: rows (or clusters, for level-2 variables) in which it is missing}``.
     notes : what a reader should know about the rows, one sentence each.
+    n_higher : units used at each level above the second.
     """
 
     model: StructuralModel
@@ -60,6 +72,12 @@ class StructuralDesign:
     n_clusters: int
     missing: dict[str, int]
     notes: tuple[str, ...]
+    n_higher: tuple[int, ...] = ()
+
+    @property
+    def n_independent(self) -> int:
+        """Units of the highest level: those that the likelihood takes as independent."""
+        return self.n_higher[-1] if self.n_higher else self.n_clusters
 
 
 def group_labels(table: Table, group: str | None) -> tuple[str, ...]:
@@ -71,15 +89,20 @@ def group_labels(table: Table, group: str | None) -> tuple[str, ...]:
 
 
 def has_missing(
-    table: Table, names: Sequence[str], cluster: str | None, level_2: Sequence[str]
+    table: Table, names: Sequence[str], clusters: Sequence[str], upper: Sequence[str]
 ) -> tuple[str, ...]:
-    """Those of ``names`` that have missing values; of ``level_2`` ones, clusters without any."""
-    table.check([*names, *([cluster] if cluster else [])], "for the structural model")
+    """Those of ``names`` that have missing values; of ``upper`` ones, units without any.
+
+    Parameters
+    ----------
+    clusters : columns of the units of ``upper`` and of the levels above, from below.
+    """
+    table.check([*names, *clusters], "for the structural model")
     out = []
     for name in names:
         values = _numbers(table, name)
-        if cluster and name in level_2:
-            values = _spread(values, table.codes(cluster)[0])
+        if clusters and name in upper:
+            values = _spread(values, nested_codes(table, clusters)[0][0])
         if np.any(np.isnan(values)):
             out.append(name)
     return tuple(out)
@@ -127,12 +150,16 @@ def build_structural_design(
         a cluster, clusters in several groups, no cluster with two rows.
     """
     within, between = model.observed("within"), model.observed("between")
-    names = tuple(dict.fromkeys((*within, *between)))
-    table.check([*names, *([model.cluster] if model.cluster else [])], "for the structural model")
+    names = tuple(dict.fromkeys((*within, *between, *(n for h in model.higher for n in h.only))))
+    table.check([*names, *model.clusters], "for the structural model")
     columns = {name: _numbers(table, name) for name in names}
-    codes, labels = _clusters(model, table)
-    for name in model.between_only:
-        columns[name] = _spread(columns[name], codes)
+    levels = _clusters(model, table)
+    codes = levels[0][0]
+    for own, level in zip(
+        (model.between_only, *(h.only for h in model.higher)), levels, strict=True
+    ):
+        for name in own:
+            columns[name] = _spread(columns[name], level[0])
     group_codes = np.zeros(table.n_rows, dtype=np.int32)
     if group is not None:
         group_codes = table.codes(group)[0]
@@ -148,11 +175,14 @@ def build_structural_design(
     groups = []
     for g, label in enumerate(model.groups):
         mine = rows[group_codes[rows] == g]
-        groups.append(_group(model, label, columns, codes, labels, mine))
+        groups.append(_group(model, label, columns, levels, mine))
     _check_nesting(model, groups)
     absent = {n: int(np.isnan(columns[n][rows]).sum()) for n in within}
     for position, name in enumerate(model.between_only):
         absent[name] = int(sum(np.isnan(g.z[:, position]).sum() for g in groups))
+    for k, high in enumerate(model.higher):
+        for position, name in enumerate(high.only):
+            absent[name] = int(sum(np.isnan(g.upper[k].z[:, position]).sum() for g in groups))
     return StructuralDesign(
         model=model,
         groups=tuple(groups),
@@ -160,18 +190,21 @@ def build_structural_design(
         n_rows=len(rows),
         n_clusters=sum(len(g.z) for g in groups),
         missing={name: n for name, n in absent.items() if n},
-        notes=(*_notes(table.n_rows, len(rows), missing), *blanked),
+        notes=(
+            *_notes(table.n_rows, len(rows), missing),
+            *blanked,
+            *repeat_notes(table, model.clusters, levels),
+        ),
+        n_higher=tuple(sum(len(g.upper[k].z) for g in groups) for k in range(len(model.higher))),
     )
 
 
-def _clusters(
-    model: StructuralModel, table: Table
-) -> tuple[NDArray[np.int32], NDArray[np.object_]]:
+def _clusters(model: StructuralModel, table: Table) -> list[Labelled]:
+    """Codes and labels of the rows at each level from the second."""
     if not model.cluster:
         rows = np.arange(table.n_rows, dtype=np.int32)
-        return rows, rows.astype(object)
-    codes, levels = table.codes(model.cluster)
-    return codes, levels.astype(object)
+        return [(rows, rows.astype(object))]
+    return nested_codes(table, model.clusters)
 
 
 def _notes(n_table: int, n_rows: int, missing: Missing) -> tuple[str, ...]:
@@ -186,10 +219,10 @@ def _group(
     model: StructuralModel,
     label: str,
     columns: dict[str, Array],
-    codes: NDArray[np.int32],
-    labels: NDArray[np.object_],
+    levels: Sequence[Labelled],
     rows: Codes,
 ) -> StructuralGroup:
+    codes, labels = levels[0]
     where = f" in group {label!r}" if label else ""
     if len(rows) < 2:
         raise DesignError("Every group has rows.", f"{len(rows)}{where}", "leave the group out")
@@ -210,7 +243,10 @@ def _group(
     table_z = np.column_stack(z) if z else np.zeros((len(used), 0))
     for k, name in enumerate(model.between_only):
         _check_varies(name, table_z[:, k], np.arange(len(used)), False, model.cluster, where)
-    return StructuralGroup(label, y, compact, table_z, labels[used])
+    upper = upper_units(
+        model, levels, columns, rows, dict(zip(model.between_only, z, strict=True)), where
+    )
+    return StructuralGroup(label, y, compact, table_z, labels[used], rows, upper)
 
 
 def _check_varies(
@@ -252,11 +288,13 @@ def _cluster_values(name: str, values: Array, codes: Codes, labels: NDArray[np.o
 def _check_nesting(model: StructuralModel, groups: Sequence[StructuralGroup]) -> None:
     seen: dict[object, str] = {}
     for group in groups:
-        for label in group.clusters.tolist():
+        top = group.upper[-1].labels if group.upper else group.clusters
+        for label in top.tolist():
             if label in seen and model.cluster:
                 raise DesignError(
                     "Every cluster belongs to one group.",
-                    f"{model.cluster} {label!r} has rows in {seen[label]!r} and {group.label!r}",
+                    f"{model.clusters[-1]} {label!r} has rows in {seen[label]!r} and"
+                    f" {group.label!r}",
                     "compare groups of clusters, or use the group as a level-1 predictor",
                 )
             seen[label] = group.label

@@ -18,8 +18,11 @@ from multilevel.estimate.certificate import (
 )
 from multilevel.estimate.records import Certificate
 from multilevel.estimate.structural_identify import check_rank
+from multilevel.estimate.structural_nested import nested_moments, upper_sums
 from multilevel.estimate.structural_start import LevelMoments, data_moments, start_values
 from multilevel.estimate.trust_region import Path, minimise
+from multilevel.likelihood.structural.nested import UpperStatistics
+from multilevel.likelihood.structural.nested_objective import NestedObjective
 from multilevel.likelihood.structural.objective import (
     ExogenousMoments,
     StructuralObjective,
@@ -48,7 +51,7 @@ class StructuralFit:
     model : the model.
     theta : (q,) estimates of the free parameters, in the order of ``model.free_names``.
     criterion : -2 log-likelihood, conditional on the fixed predictors.
-    n_rows, n_clusters : units of each level.
+    n_rows, n_clusters : rows, and units of the highest level.
     certificate : evidence that the estimates are the optimum.
     known_hessian : (q, q) exact Hessian of the criterion at ``theta``, on which the certificate
         rests; None where it was not computed.
@@ -86,9 +89,12 @@ class StructuralProblem:
     statistics: tuple[GroupStatistics, ...]
     exogenous: tuple[dict[Level, ExogenousMoments], ...]
     moments: tuple[dict[Level, LevelMoments], ...]
+    uppers: tuple[tuple[UpperStatistics, ...], ...] = ()
 
     def objective(self, model: StructuralModel) -> StructuralObjective:
         """The criterion of a model of the same variables on these data."""
+        if model.higher:
+            return NestedObjective(model, self.statistics, self.uppers, self.exogenous)
         if model.random_slopes:
             return SlopeObjective(model, self.statistics, self.exogenous)
         return StructuralObjective(model, self.statistics, self.exogenous)
@@ -103,35 +109,40 @@ def prepare_structural(design: StructuralDesign) -> StructuralProblem:
         than level-2 variables.
     """
     model = design.model
-    statistics, exogenous, moments = [], [], []
+    statistics, exogenous, moments, uppers = [], [], [], []
     for group in design.groups:
-        _check_clusters(model, len(group.z))
+        _check_clusters(model, "between", len(group.z))
+        for units in group.upper:
+            _check_clusters(model, units.name, len(units.z))
         statistics.append(group_statistics(group.y, group.codes, group.z, len(model.both)))
         own: dict[Level, ExogenousMoments] = {}
         b = len(model.both)
         for level, names, values in (
             ("within", model.within_only, group.y[:, b:]),
             ("between", model.between_only, group.z),
+            *((h.name, h.only, u.z) for h, u in zip(model.higher, group.upper, strict=True)),
         ):
             at = [k for k, name in enumerate(names) if name in model.fixed_exogenous]
-            key: Level = "within" if level == "within" else "between"
             fixed = [names[k] for k in at]
-            _check_independent(fixed, values[:, at], level)
-            own[key] = exogenous_moments(fixed, values[:, at])
+            _check_independent(fixed, values[:, at], model.level_name(level))
+            own[level] = exogenous_moments(fixed, values[:, at])
         exogenous.append(own)
-        moments.append(data_moments(model, group))
-    return StructuralProblem(design, tuple(statistics), tuple(exogenous), tuple(moments))
+        uppers.append(upper_sums(model, group))
+        moments.append((nested_moments if model.higher else data_moments)(model, group))
+    return StructuralProblem(
+        design, tuple(statistics), tuple(exogenous), tuple(moments), tuple(uppers)
+    )
 
 
-def _check_clusters(model: StructuralModel, n_clusters: int) -> None:
-    """With no more clusters than level-2 variables the likelihood has no maximum."""
-    names = model.located("between")
+def _check_clusters(model: StructuralModel, level: Level, n_clusters: int) -> None:
+    """With no more units than variables of a level the likelihood has no maximum."""
+    names, title = model.located(level), model.level_name(level)
     if model.cluster and n_clusters <= len(names):
         raise EstimationError(
-            "A group has more clusters than variables at the between level.",
+            f"A group has more clusters than variables at the {title} level.",
             f"{n_clusters} clusters for {len(names)} variables ({', '.join(names)})",
-            "name fewer variables at the between level: those that are named within only have no "
-            "between part",
+            f"name fewer variables at the {title} level: those that are not named there have no "
+            "part there",
         )
 
 
@@ -230,20 +241,21 @@ def fit_structural(
     certificate = _certify(objective, path, iterations, history)
     rows = problem.design.n_rows
     hessian = path.curvature / np.outer(scale, scale)
-    return StructuralFit(model, theta, value, rows, problem.design.n_clusters, certificate, hessian)
+    units = problem.design.n_independent
+    return StructuralFit(model, theta, value, rows, units, certificate, hessian)
 
 
 def _stages(
     objective: StructuralObjective, known: Array | None
 ) -> list[tuple[Callable[[Array], Array], float, int]]:
     """Curvature, tolerance and most iterations of each stage; the last is exact."""
-    has_slopes = bool(objective.model.random_slopes)
+    has_slopes = bool(objective.model.random_slopes) or bool(objective.model.higher)
     most = _MAX_SLOPES if has_slopes else _MAX_ITERATIONS
     last = (objective.hessian, _NEWTON_TOLERANCE, most)
     if known is not None:
         last = (objective.hessian, _NEWTON_TOLERANCE, _MAX_REFIT)
         return [(lambda t: known, _NEWTON_TOLERANCE, _MAX_SCORING), last]
-    if has_slopes:  # with them there is no expected information
+    if has_slopes:  # with slopes or three levels there is no expected information
         return [last]
     return [(lambda t: 2.0 * objective.information(t), _SCORING_TOLERANCE, _MAX_SCORING), last]
 

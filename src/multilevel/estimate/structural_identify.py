@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.errors import EstimationError
+from multilevel.likelihood.structural.nested_objective import NestedObjective
 from multilevel.likelihood.structural.objective import StructuralObjective
 from multilevel.likelihood.structural.slope_objective import SlopeObjective
 
@@ -52,6 +53,9 @@ def moment_jacobian(objective: StructuralObjective, theta: Array) -> Array:
     """
     parts = []
     for g, data in enumerate(objective.groups):
+        if isinstance(objective, NestedObjective):
+            parts += _nested_jacobian(objective, theta, g)
+            continue
         at, along = objective.directions(theta, g)
         # a random slope is known from its cluster, like a between part; but it has its own mean
         b = data.n_both
@@ -68,6 +72,26 @@ def moment_jacobian(objective: StructuralObjective, theta: Array) -> Array:
             parts.append(carry.reshape(len(carry), -1))
     unit = natural_units(objective, theta)
     return np.concatenate(parts, axis=1).T * unit
+
+
+def _nested_jacobian(objective: NestedObjective, theta: Array, g: int) -> list[Array]:
+    """Derivatives of the moments of all levels of a group, (q, number) each."""
+    parts = []
+    model, q = objective.model, len(theta)
+    means: dict[str, Array] = {}
+    sizes: dict[str, float] = {}
+    for level, at in objective.implied(theta, g).items():
+        mean, cov = objective.maps[g][level].directions(at)
+        size = np.maximum(np.sqrt(np.abs(np.diag(at.cov))), 1e-300)
+        rows, columns = np.tril_indices(len(size))
+        parts.append((cov / np.outer(size, size))[:, rows, columns])
+        for k, name in enumerate(model.located(level)):  # a mean is the sum over the levels
+            means[name] = means.get(name, np.zeros(q)) + mean[:, k]
+            sizes[name] = max(sizes.get(name, 0.0), float(size[k]))
+    parts.append(np.column_stack([means[name] / sizes[name] for name in means]))
+    carry = objective.carry_directions(theta, g)
+    parts.append(carry.reshape(q, -1))
+    return parts
 
 
 def check_rank(objective: StructuralObjective, theta: Array) -> None:

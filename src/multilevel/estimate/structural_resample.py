@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from multilevel.design.structural import StructuralDesign, StructuralGroup
 from multilevel.errors import EstimationError, LikelihoodError
 from multilevel.estimate.structural import StructuralProblem, fit_structural, prepare_structural
+from multilevel.estimate.structural_nested import draw_top_units
 
 Array = NDArray[np.float64]
 
@@ -38,6 +39,7 @@ def resample_clusters(
 ) -> ClusterRefits:
     """Draw clusters with replacement in each group, and estimate the model again from ``start``.
 
+    With three levels or more, units of the highest level are drawn, with all that is in them.
     A cluster keeps its rows, its level-2 values and its holes; one drawn twice counts as two
     clusters. Source: Davison & Hinkley 1997, section 3.8, for the resampling of whole clusters.
 
@@ -51,8 +53,7 @@ def resample_clusters(
     rows = [_rows_by_cluster(g) for g in problem.design.groups]
     for k in range(n_draws):
         groups = tuple(
-            _drawn(g, own, rng.integers(0, len(own), len(own)))
-            for g, own in zip(problem.design.groups, rows, strict=True)
+            _drawn(g, own, rng) for g, own in zip(problem.design.groups, rows, strict=True)
         )
         try:
             drawn = prepare_structural(_with_groups(problem.design, groups))
@@ -74,8 +75,13 @@ def _rows_by_cluster(group: StructuralGroup) -> list[NDArray[np.intp]]:
 
 
 def _drawn(
-    group: StructuralGroup, rows: list[NDArray[np.intp]], chosen: NDArray[np.int64]
+    group: StructuralGroup, rows: list[NDArray[np.intp]], rng: np.random.Generator
 ) -> StructuralGroup:
+    """One sample of the highest units, with replacement."""
+    if group.upper:
+        n = len(group.upper[-1].z)
+        return draw_top_units(group, rng.integers(0, n, n))
+    chosen = rng.integers(0, len(rows), len(rows))
     parts = [rows[j] for j in chosen]
     codes = np.repeat(np.arange(len(parts)), [len(p) for p in parts]).astype(np.intp)
     return StructuralGroup(
@@ -93,7 +99,8 @@ def _with_groups(design: StructuralDesign, groups: tuple[StructuralGroup, ...]) 
         groups=groups,
         n_table=design.n_table,
         n_rows=sum(len(g.y) for g in groups),
-        n_clusters=design.n_clusters,
+        n_clusters=sum(len(g.z) for g in groups),
         missing={},
         notes=(),
+        n_higher=design.n_higher,
     )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.design.structural import StructuralGroup
-from multilevel.model.structural.records import LEVELS, Level, Parameter, StructuralModel
+from multilevel.model.structural.records import Level, Parameter, StructuralModel
 
 Array = NDArray[np.float64]
 
@@ -23,7 +23,7 @@ class LevelMoments:
     cov: Array
 
 
-def _pairwise(values: Array) -> Array:
+def pairwise_covariance(values: Array) -> Array:
     """Covariances from the pairs that are there, with its eigenvalues raised to be positive."""
     known = ~np.isnan(values)
     n = np.maximum(known.sum(axis=0), 1)
@@ -32,7 +32,7 @@ def _pairwise(values: Array) -> Array:
     return np.asarray(centred.T @ centred / pairs)
 
 
-def _positive(cov: Array, scale: Array, floor: float) -> Array:
+def positive_covariance(cov: Array, scale: Array, floor: float) -> Array:
     """Nearest matrix whose eigenvalues, in units of ``scale``, are at least ``floor``."""
     if not cov.size:
         return cov
@@ -63,13 +63,13 @@ def data_moments(model: StructuralModel, group: StructuralGroup) -> dict[Level, 
     factor = np.ones(y.shape[1])
     factor[:b] = math.sqrt(n_rows / max(n_rows - J, 1.0))
     total_var = np.nanvar(y, axis=0) if y.shape[1] else np.zeros(0)
-    within = _positive(_pairwise(split * factor), total_var, 0.02)
+    within = positive_covariance(pairwise_covariance(split * factor), total_var, 0.02)
     upper = np.column_stack([means, group.z])
-    between = _pairwise(upper)
+    between = pairwise_covariance(upper)
     size = n_rows / max(J, 1)
     between[:b, :b] -= within[:b, :b] / size
     scale = np.r_[total_var[:b], np.diag(between)[b:]]
-    between = _positive(between, scale, 0.02)
+    between = positive_covariance(between, scale, 0.02)
     grand = np.r_[np.zeros(b), np.nanmean(y[:, b:], axis=0)] if y.shape[1] > b else np.zeros(b)
     top = np.nanmean(upper, axis=0) if upper.shape[1] else np.zeros(0)
     return {
@@ -89,9 +89,9 @@ def start_values(
     """
     total, count = np.zeros(model.n_free), np.zeros(model.n_free)
     for g, own in enumerate(moments):
-        for level in LEVELS:
+        for level in model.levels:
             block = _BlockStart(model, level, g, own[level], is_plain)
-            slopes = _slope_starts(model, g, own, is_plain) if level == "between" else {}
+            slopes = {} if level == "within" else _slope_starts(model, g, own, is_plain)
             for p in model.block(level, g):
                 if p.is_free:
                     found = slopes.get((p.lhs, p.op, p.rhs), math.nan)
@@ -107,7 +107,7 @@ def _slope_starts(
     """Starts of random slopes: pooled within slope, a small variance; intercepts to match."""
     if not model.random_slopes:
         return {}
-    within, between = own["within"], own["between"]
+    within = own["within"]
     block = _BlockStart(model, "within", g, within, is_plain)
     out: dict[tuple[str, str, str], float] = {}
     for s in model.random_slopes:
@@ -117,12 +117,17 @@ def _slope_starts(
         out[s.name, "~1", ""] = slope
         out[s.name, "~~", s.name] = (0.5 if is_plain else 0.1) * ratio
         if s.outcome in model.both:
-            upper = _BlockStart(model, "between", g, between, is_plain)
-            is_both = s.predictor in model.both
-            mean = between.mean[between.names.index(s.predictor)] if is_both else within.mean[x]
+            # the mean of a split variable is at the highest of its levels, and zero below
+            top = next(k for k in reversed(model.levels) if s.outcome in own[k].names)
+            upper = _BlockStart(model, top, g, own[top], is_plain)
+            mean = sum(
+                float(m.mean[m.names.index(s.predictor)])
+                for m in own.values()
+                if s.predictor in m.names
+            )
             key = (s.outcome, "~1", "")
             start = out.get(key, upper.mean(s.outcome))
-            out[key] = start - slope * float(mean)
+            out[key] = start - slope * mean
     return out
 
 

@@ -17,7 +17,7 @@ from multilevel.likelihood.structural.information import (
 from multilevel.likelihood.structural.moments import Implied, LevelMap, level_map
 from multilevel.likelihood.structural.statistics import GroupStatistics
 from multilevel.likelihood.structural.two_level import Moments, gradient, minus2_loglik
-from multilevel.model.structural.records import LEVELS, Level, StructuralModel
+from multilevel.model.structural.records import Level, StructuralModel
 
 Array = NDArray[np.float64]
 Numbers = NDArray[Any]
@@ -70,15 +70,15 @@ class StructuralObjective:
     ) -> None:
         self.model, self.groups, self.exogenous = model, tuple(groups), tuple(exogenous)
         self.maps: tuple[dict[Level, LevelMap], ...] = tuple(
-            {level: level_map(model, level, g, own[level].values) for level in LEVELS}
+            {level: level_map(model, level, g, own[level].values) for level in model.levels}
             for g, own in enumerate(exogenous)
         )
         self.offset = sum(part.minus2_loglik for own in exogenous for part in own.values())
         self.n_evaluations = 0
 
     def implied(self, theta: Numbers, group: int) -> dict[Level, Implied]:
-        """Both levels of a group at ``theta``."""
-        return {level: self.maps[group][level].implied(theta) for level in LEVELS}
+        """All levels of a group at ``theta``."""
+        return {level: own.implied(theta) for level, own in self.maps[group].items()}
 
     def value(self, theta: Array) -> float:
         """-2 log-likelihood, given the fixed predictors.
