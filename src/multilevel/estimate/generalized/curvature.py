@@ -53,6 +53,7 @@ class Surface:
     def __init__(self, objective: GeneralizedObjective, T: Array, penalty: Penalty) -> None:
         self.objective, self.T, self.penalty = objective, T, penalty
         self.phi: Array = np.zeros(len(T))
+        self._value, self._evaluation = float("nan"), -1  # at phi, by which evaluation
         self.kind = "outer products of scores"
         self._stage: Stage = "cheap"
         self._H: Array | None = None
@@ -63,10 +64,12 @@ class Surface:
     # -- values and gradients ------------------------------------------------------------------
 
     def value(self, phi: Array) -> float:
-        """The penalised criterion; sets the point."""
-        found = self.objective.value(self.T @ phi) + self.penalty.value(phi)
-        self.phi = phi.copy()
-        return found
+        """The penalised criterion; sets the point (nothing to do where it is set already)."""
+        if self._evaluation == self.objective.n_evaluations and np.array_equal(phi, self.phi):
+            return self._value
+        self._value = self.objective.value(self.T @ phi) + self.penalty.value(phi)
+        self.phi, self._evaluation = phi.copy(), self.objective.n_evaluations
+        return self._value
 
     def gradient(self) -> Array:
         """Its gradient at the point last set."""
@@ -97,7 +100,7 @@ class Surface:
         return np.asarray((H + H.T) / 2.0)
 
     def differenced(self, phi: Array, gradient: Array | None = None) -> Array:
-        """Differences of the exact gradient at ``phi``; leaves ``phi`` set.
+        """Differences of the exact gradient at ``phi``; the point set last is another one.
 
         Central where that is cheap, else forward from ``gradient`` (error about 1e-5 of itself).
         """
@@ -111,7 +114,6 @@ class Surface:
             step[a] = h
             up = self.gradient_at(phi + step)
             H[a] = (up - self.gradient_at(phi - step)) / (2.0 * h) if central else (up - g) / h
-        self.value(phi)
         self.kind = "differenced gradient"
         return (H + H.T) / 2.0
 
@@ -120,7 +122,7 @@ class Surface:
         return self.objective.problem.n * float(np.prod(self.objective.points or (1,)))
 
     def derivatives(self, phi: Array) -> tuple[Array, Array]:
-        """Gradient and the best curvature for its price, at the point last set."""
+        """Gradient and the best curvature for its price, at ``phi``, the point last set."""
         g = self.gradient()
         if self._stage == "cheap":
             H = self.cheap()
@@ -176,14 +178,17 @@ class Surface:
             self._H = self._H + np.outer(r, r) / denominator
 
     def final(self, phi: Array) -> tuple[Array, Array]:
-        """Gradient and curvature, exact or freshly differenced, at the end."""
+        """Gradient and curvature, exact or freshly differenced, at the end; leaves ``phi`` set."""
         g = self.gradient_at(phi)
         if isinstance(self.objective, HasHessian):
             exact = self.cheap()
-            return g, self.differenced(phi, g) if exact is None else exact
-        if self._H is not None and self._formed_at < FRESH:
-            return g, self._H
-        return g, self._form(phi, g)
+            H = self.differenced(phi, g) if exact is None else exact
+        elif self._H is not None and self._formed_at < FRESH:
+            H = self._H
+        else:
+            H = self._form(phi, g)
+        self.value(phi)
+        return g, H
 
     def resume(self) -> None:
         """Go on with the curvature that ``final`` gave."""

@@ -38,16 +38,22 @@ def idle_cores() -> int:
     if now.exists():
         # fourth field: tasks that run now / all tasks; this one is among them. The averages before
         # it remember the last minutes, our own work included.
-        # The least of three looks, for threads that end or spin out their wait.
-        looks = []
-        for _ in range(3):
-            looks.append(int(now.read_text(encoding="ascii").split()[3].split("/")[0]))
+        # The least of three looks, for threads that end or spin out their wait; one is enough
+        # where nothing else runs.
+        running = _running_tasks(now)
+        for _ in range(2):
+            if running <= 1:
+                break
             time.sleep(0.005)
-        running = min(looks)
+            running = min(running, _running_tasks(now))
         return max(1, cores - max(0, running - 1))
     if hasattr(os, "getloadavg"):
         return max(1, cores - round(max(0.0, os.getloadavg()[0] - 0.6)))
     return cores
+
+
+def _running_tasks(loadavg: Path) -> int:
+    return int(loadavg.read_text(encoding="ascii").split()[3].split("/")[0])
 
 
 @contextmanager

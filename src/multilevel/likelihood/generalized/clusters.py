@@ -82,11 +82,19 @@ def sort_rows(problem: GeneralizedProblem, order: NDArray[np.intp] | None) -> So
         X = tuple(part.X for part in problem.fixed)
         offsets = tuple(part.offset for part in problem.fixed)
     else:
-        X = tuple(np.asfortranarray(part.X[order]) for part in problem.fixed)
+        X = tuple(_rows_of(part.X, order) for part in problem.fixed)
         offsets = tuple(
             None if part.offset is None else part.offset[order] for part in problem.fixed
         )
     return SortedRows(order, X, offsets, problem.row_likelihood(order))
+
+
+def _rows_of(X: Array, order: NDArray[np.intp]) -> Array:
+    """``X[order]`` in Fortran order, a column at a time: a column stays in cache."""
+    out = np.empty(X.shape, order="F")
+    for k in range(X.shape[1]):
+        out[:, k] = X[:, k][order]
+    return out
 
 
 @dataclass(frozen=True)
@@ -153,7 +161,7 @@ def sort_by_cluster(problem: GeneralizedProblem) -> ClusterRows:
     counts = np.bincount(codes, minlength=block.n_levels)
     levels = np.flatnonzero(counts).astype(np.int64)
     ptr = np.concatenate([[0], np.cumsum(counts[levels])]).astype(np.int64)
-    columns = block.columns if order is None else block.columns[order]
+    columns = block.columns if order is None else _rows_of(block.columns, order)
     random = problem.random_parts
     return ClusterRows(
         sorted=sort_rows(problem, order),

@@ -14,6 +14,18 @@ from multilevel.likelihood.generalized.problem import GeneralizedProblem
 Array = NDArray[np.float64]
 
 
+BLOCK = 8_192  # rows whose weighted columns stay in cache
+
+
+def _weighted_products(left: Array, weights: Array, right: Array) -> Array:
+    """``left' diag(weights) right`` (p, q), a block of rows at a time."""
+    out = np.zeros((left.shape[1], right.shape[1]))
+    for a in range(0, len(weights), BLOCK):
+        rows = slice(a, a + BLOCK)
+        out += left[rows].T @ (right[rows] * weights[rows, None])
+    return out
+
+
 class SingleLevel:
     """``-2 log L`` of independent rows (``GeneralizedObjective``; nothing is approximated)."""
 
@@ -67,7 +79,7 @@ class SingleLevel:
         out = np.zeros((p, p))
         for d, left in enumerate(self.problem.fixed):
             for e, right in enumerate(self.problem.fixed[: d + 1]):
-                piece = -2.0 * (left.X.T @ (right.X * self._second[d, e][:, None]))
+                piece = -2.0 * _weighted_products(left.X, self._second[d, e], right.X)
                 out[slices[d], slices[e]] = piece
                 out[slices[e], slices[d]] = piece.T
         return out
