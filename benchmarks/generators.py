@@ -136,6 +136,44 @@ def _ids(values: pd.Series) -> Column:
     return np.asarray(codes)
 
 
+def diary(n_subjects: int, n_times: int, seed: int, missed: float = 0.0) -> dict[str, Column]:
+    """Repeated measures: an intercept by subject (sd 0.8) and residuals AR(1) with 0.5, variance 1.
+
+    ``x`` differs between rows, ``w`` between subjects; ``missed`` is the share of rows left out.
+    """
+    rng = np.random.default_rng(seed)
+    e = rng.standard_normal((n_subjects, n_times))
+    for t in range(1, n_times):
+        e[:, t] = 0.5 * e[:, t - 1] + np.sqrt(0.75) * e[:, t]
+    x = rng.standard_normal((n_subjects, n_times))
+    w = rng.standard_normal((n_subjects, 1)) + np.zeros_like(x)
+    time = np.arange(n_times) + np.zeros((n_subjects, 1), dtype=int)
+    y = 1.0 + 0.3 * x + 0.2 * w + 0.1 * time + 0.8 * rng.standard_normal((n_subjects, 1)) + e
+    subject = np.arange(n_subjects)[:, None] + np.zeros_like(time)
+    columns = {"y": y, "x": x, "w": w, "time": time, "subject": subject}
+    kept = rng.random(e.size) >= missed
+    return {name: values.ravel()[kept] for name, values in columns.items()}
+
+
+def trial(n_patients: int, n_visits: int, seed: int) -> dict[str, Column]:
+    """Two arms, a baseline, every patient at every visit; free covariances between visits.
+
+    Visits and their products with the arm come as columns of zeros and ones.
+    """
+    rng = np.random.default_rng(seed)
+    mix = 0.4 * rng.standard_normal((n_visits, n_visits)) + np.eye(n_visits)
+    base = rng.standard_normal((n_patients, 1)) + np.zeros((1, n_visits))
+    visit = np.arange(n_visits) + np.zeros((n_patients, 1), dtype=int)
+    arm = (np.arange(n_patients) % 2)[:, None] + np.zeros_like(visit)
+    y = 0.5 * base + 0.3 * visit * arm + rng.standard_normal((n_patients, n_visits)) @ mix.T
+    columns = {"y": y.ravel(), "base": base.ravel(), "arm": arm.ravel().astype(float)}
+    for k in range(1, n_visits):
+        at = (visit == k).ravel().astype(float)
+        columns[f"v{k}"], columns[f"arm_v{k}"] = at, at * columns["arm"]
+    patient = np.arange(n_patients)[:, None] + np.zeros_like(visit)
+    return {**columns, "visit": visit.ravel(), "patient": patient.ravel()}
+
+
 def sleepstudy() -> dict[str, Column]:
     """The sleepstudy table, with a second response for refits (noise of sd 20 added)."""
     table = _table("sleepstudy")

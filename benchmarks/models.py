@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 Method = Literal["reml", "ml"]
-Family = Literal["gaussian", "binomial", "poisson", "negative_binomial", "cumulative"]
+Family = Literal["gaussian", "binomial", "poisson", "negative_binomial", "cumulative", "structured"]
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,26 @@ class Term:
 
 
 @dataclass(frozen=True)
+class Residual:
+    """Covariance of the residuals of one unit: ``"ar1"`` or ``"un"`` over a whole-numbered time."""
+
+    structure: Literal["ar1", "un"]
+    time: str
+    unit: str
+
+    @property
+    def text(self) -> str:
+        """As `multilevel` writes it."""
+        return f"{self.structure}({self.time} | {self.unit})"
+
+
+@dataclass(frozen=True)
 class Model:
     """Response, fixed effects (an intercept and numeric columns), random terms, method.
 
     ``family`` has its usual link (logit, log); ordered categories have thresholds in place of the
-    intercept. ``points`` of adaptive quadrature; 1 is Laplace.
+    intercept. ``points`` of adaptive quadrature; 1 is Laplace. ``residual``: of the family
+    ``structured``, a Gaussian response whose residuals are correlated.
     """
 
     formula: str
@@ -52,6 +67,7 @@ class Model:
     method: Method = "reml"
     family: Family = "gaussian"
     points: int = 1
+    residual: Residual | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The model as plain JSON types."""
@@ -63,9 +79,11 @@ class Model:
         terms = tuple(
             Term(tuple(t["group"]), tuple(t["slopes"]), bool(t["correlated"])) for t in raw["terms"]
         )
+        residual = raw.get("residual")
         return Model(
             raw["formula"], raw["response"], tuple(raw["fixed"]), terms, raw["method"],
             raw.get("family", "gaussian"), int(raw.get("points", 1)),
+            None if residual is None else Residual(**residual),
         )  # fmt: skip
 
 
@@ -92,6 +110,13 @@ def generalized(
 ) -> Model:
     """A generalized model, by maximum likelihood."""
     return replace(linear(response, fixed, terms, "ml"), family=family, points=points)
+
+
+def structured(
+    response: str, fixed: tuple[str, ...], terms: tuple[Term, ...], residual: Residual
+) -> Model:
+    """A Gaussian model with correlated residuals, by REML."""
+    return replace(linear(response, fixed, terms), family="structured", residual=residual)
 
 
 def nested(

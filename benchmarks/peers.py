@@ -12,7 +12,7 @@ OURS = "multilevel"
 OURS_WITH_REPORT = "multilevel_report"
 GLMER = ("binomial", "poisson")
 GENERALIZED = (*GLMER, "negative_binomial", "cumulative")
-ALL = ("gaussian", *GENERALIZED)
+ALL = ("gaussian", *GENERALIZED, "structured")
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,7 @@ PEERS: tuple[Peer, ...] = (
         "lme4", "lme4 (R)", "R", families=("gaussian", *GLMER, "negative_binomial"), quadrature=True
     ),
     Peer("glmmTMB", "glmmTMB (R)", "R", families=(*GLMER, "negative_binomial")),
+    Peer("nlme", "nlme (R)", "R", families=("structured",)),
     Peer("ordinal", "ordinal (R)", "R", families=("cumulative",), quadrature=True),
     Peer(
         "lme4_noderivs",

@@ -22,6 +22,7 @@ _STYLES = {
     "multilevel_report": ("#777777", "o"),
     "lme4": ("#0072B2", "s"),
     "glmmTMB": ("#0072B2", "P"),
+    "nlme": ("#0072B2", "h"),
     "ordinal": ("#0072B2", "*"),
     "lme4_noderivs": ("#56B4E9", "s"),
     "mixedlm": ("#D55E00", "^"),

@@ -19,6 +19,7 @@ from typing import Any
 from benchmarks import columns
 from benchmarks.criterion import Estimates, Judge
 from benchmarks.criterion_generalized import GeneralizedJudge
+from benchmarks.criterion_structured import StructuredJudge
 from benchmarks.models import Model
 from benchmarks.peers import Peer
 from benchmarks.workloads import Workload
@@ -34,6 +35,10 @@ _THREAD_VARIABLES = (
     "POLARS_MAX_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
+_KINDS: dict[str, type[Judge | GeneralizedJudge | StructuredJudge]] = {
+    "gaussian": Judge,
+    "structured": StructuredJudge,
+}
 _IN_NEW_PROCESS = ("import", "first_fit", "first_fit_cold")
 
 
@@ -215,7 +220,7 @@ def _watch(process: subprocess.Popen[bytes], events: Path, timeout: float) -> st
 def judge(workload: Workload, records: list[dict[str, Any]], settings: Settings) -> None:
     """Recompute the criterion of every record of ``workload`` that has estimates, in place."""
     table: dict[str, Any] | None = None
-    judges: dict[str, Judge | GeneralizedJudge] = {}
+    judges: dict[str, Judge | GeneralizedJudge | StructuredJudge] = {}
     known: dict[tuple[str, str], float] = {}
     for record in records:
         if "estimates" not in record:
@@ -225,8 +230,7 @@ def judge(workload: Workload, records: list[dict[str, Any]], settings: Settings)
             if table is None:
                 table = columns.read(workload.data_folder(settings.scale))
             model = workload.variants()[variant]
-            kind = Judge if model.family == "gaussian" else GeneralizedJudge
-            judges[variant] = kind(table, model)
+            judges[variant] = _KINDS.get(model.family, GeneralizedJudge)(table, model)
         key = (variant, repr(found))
         if key not in known:
             known[key] = judges[variant].criterion(found)

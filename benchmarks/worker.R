@@ -1,4 +1,4 @@
-# Runs lme4, glmmTMB or ordinal on one workload in a process of its own and reports events as JSON lines.
+# Runs lme4, glmmTMB, nlme or ordinal on one workload in a process of its own and reports events as JSON lines.
 # usage: Rscript worker.R JOB.json EVENTS.jsonl
 library(jsonlite)
 arguments <- commandArgs(TRUE)
@@ -47,7 +47,7 @@ if (job$operation == "import") {
   quit(save = "no")
 }
 import_seconds <- import()
-ids <- unique(unlist(lapply(model$terms, function(term) unlist(term$group))))
+ids <- unique(c(unlist(lapply(model$terms, function(term) unlist(term$group))), model$residual$unit))
 table <- read_table(job$data, ids)
 if (job$adapter == "lme4_noderivs") {
   control <- lmerControl(calc.derivs = FALSE)
@@ -69,7 +69,24 @@ call_program <- function(formula) switch(paste(job$adapter, model$family),
   "glmmTMB negative_binomial" = glmmTMB(formula, table, nbinom2),
   "ordinal cumulative" = clmm(formula, data = table, nAGQ = model$points),
   lmer(formula, table, REML = model$method == "reml", control = control))
+nlme_fit <- function() {
+  residual <- model$residual
+  fixed <- reformulate(unlist(model$fixed), model$response)
+  within <- as.formula(sprintf("~ %s | %s", residual$time, residual$unit))
+  method <- toupper(model$method)
+  if (residual$structure == "un") {
+    weights <- varIdent(form = as.formula(paste("~ 1 |", residual$time)))
+    # corSymm counts occasions from one
+    within <- as.formula(sprintf("~ I(%s + 1L) | %s", residual$time, residual$unit))
+    return(do.call(gls, list(fixed, data = table, correlation = corSymm(form = within),
+      weights = weights, method = method)))
+  }
+  random <- as.formula(paste("~ 1 |", model$terms[[1]]$group[[1]]))
+  do.call(lme, list(fixed, data = table, random = random, correlation = corAR1(form = within),
+    method = method))
+}
 fit <- function(formula) {
+  if (job$adapter == "nlme") return(nlme_fit())
   suppressWarnings(suppressMessages(call_program(as.formula(formula, env = globalenv()))))
 }
 
@@ -112,6 +129,22 @@ if (startsWith(job$operation, "first_fit")) {
   send("memory", above_data = status("VmHWM") - resident)
 }
 
+if (job$adapter == "nlme") {
+  inside <- result$modelStruct
+  if (model$residual$structure == "un") {
+    sds <- coef(inside$varStruct, unconstrained = FALSE, allCoef = TRUE)
+    sds <- sds[order(as.integer(names(sds)))]
+    extra <- as.numeric(corMatrix(inside$corStruct)[[1]] * outer(sds, sds))
+    G <- list()
+  } else {
+    extra <- as.numeric(coef(inside$corStruct, unconstrained = FALSE))
+    G <- list(matrix(as.numeric(getVarCov(result)), 1))
+  }
+  beta <- if (inherits(result, "gls")) coef(result) else fixef(result)
+  send("estimates", beta = I(unname(beta)), sigma2 = result$sigma^2, G = G, extra = I(extra),
+    reported = -2 * as.numeric(logLik(result)), converged = TRUE, message = "")
+  quit(save = "no")
+}
 blocks <- VarCorr(result)
 if (job$adapter == "glmmTMB") blocks <- blocks$cond
 block_of <- function(term) {

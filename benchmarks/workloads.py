@@ -14,6 +14,7 @@ from benchmarks.columns import Column
 from benchmarks.generalized import GENERALIZED
 from benchmarks.generators import scaled
 from benchmarks.models import Model, Term, as_gpboost_fits, linear, nested
+from benchmarks.structured import STRUCTURED
 
 Operation = Literal["fit", "refit", "import", "first_fit", "first_fit_cold"]
 
@@ -183,7 +184,7 @@ WORKLOADS: tuple[Workload, ...] = (
     ),
     *(
         Workload(name, title, model, make, target_seconds=target)
-        for name, title, model, make, target in GENERALIZED
+        for name, title, model, make, target in (*GENERALIZED, *STRUCTURED)
     ),
     Workload("import", "import in a new process", _SLEEP, sleepstudy, operation="import"),
     Workload(

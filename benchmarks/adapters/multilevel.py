@@ -25,6 +25,11 @@ def fit(table: Any, model: Model, threads: int) -> Any:
     import multilevel as mlm
 
     del threads
+    if model.residual is not None:
+        return mlm.fit(
+            model.formula, table, method=model.method, residual=model.residual.text,
+            allow=("not_certified",),
+        )  # fmt: skip
     if model.family != "gaussian":
         return fit_generalized(table, model, "none")
     return mlm.fit(model.formula, table, method=model.method, allow=("not_certified",))
@@ -59,11 +64,22 @@ def _extra(result: Any, model: Model) -> list[float]:
     return cuts
 
 
+def _residual(result: Any, model: Model) -> list[float]:
+    """The autocorrelation, or the covariances of all visits relative to the residual variance."""
+    if model.residual is None:
+        return []
+    if model.residual.structure == "ar1":
+        return [float(result.residual_parameters()["estimate"].iloc[0])]
+    covariance, _ = result.residual_covariance()
+    relative = covariance.to_numpy() / result.residual_variance
+    return [float(v) for v in relative.ravel()]
+
+
 def estimates(result: Any, model: Model) -> dict[str, Any]:
     """Covariances by grouping factor, matched by the columns that form it."""
     blocks = {frozenset(name.split(":")): block for name, block in result.random_covariance.items()}
     certificate = result.certificate
-    if model.family != "gaussian":
+    if model.family not in ("gaussian", "structured"):
         return {
             "beta": [float(b) for b in result.fixed_effects],
             "sigma2": 1.0,
@@ -82,5 +98,6 @@ def estimates(result: Any, model: Model) -> dict[str, Any]:
         ),
         "converged": bool(certificate.is_certified),
         "message": certificate.sentence,
+        "extra": _residual(result, model),
         "monte_carlo_error": float(certificate.monte_carlo_error),
     }
