@@ -24,6 +24,8 @@ _HOME = {
     "for_marginaleffects": "multilevel.api.marginal_effects",
     "sem": "multilevel.api.sem",
     "mediate": "multilevel.api.mediate",
+    "invariance": "multilevel.api.invariance",
+    "InvarianceResult": "multilevel.api.invariance",
     "MediationResult": "multilevel.api.mediate",
     "StructuralResult": "multilevel.api.structural_result",
     "read": "multilevel.tables.read",
@@ -62,6 +64,8 @@ if TYPE_CHECKING:
     from multilevel.api.compare import compare as compare
     from multilevel.api.describe import describe as describe
     from multilevel.api.fit import fit as fit
+    from multilevel.api.invariance import InvarianceResult as InvarianceResult
+    from multilevel.api.invariance import invariance as invariance
     from multilevel.api.irt import irt as irt
     from multilevel.api.irt_result import ItemResponseFit as ItemResponseFit
     from multilevel.api.marginal_effects import for_marginaleffects as for_marginaleffects
