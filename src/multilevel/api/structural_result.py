@@ -41,6 +41,7 @@ from multilevel.interpret.structural import (
     standardized_solution,
 )
 from multilevel.interpret.structural_advice import structural_advice
+from multilevel.interpret.structural_nested import higher_level_slopes, nested_advice
 from multilevel.interpret.structural_slopes import LevelTwoSlope, level_two_slopes
 from multilevel.model.structural.records import Parameter
 from multilevel.report.html import render_html
@@ -208,7 +209,7 @@ class StructuralResult(StructuralPictureMethods, StructuralScoreMethods):
     def _names(self) -> dict[str, list[str]]:
         rows = self.fit.model.parameters
         return {
-            "level": [p.level for p in rows],
+            "level": [self.fit.model.level_name(p.level) for p in rows],
             "group": [self.fit.model.groups[p.group] for p in rows],
             "lhs": [p.lhs for p in rows],
             "op": [p.op for p in rows],
@@ -237,7 +238,7 @@ class StructuralResult(StructuralPictureMethods, StructuralScoreMethods):
     @cached_property
     def advice(self) -> tuple[str, ...]:
         """What to look at again, one sentence each (variables whose between part was left out)."""
-        return structural_advice(self.problem, self.fit)
+        return structural_advice(self.problem, self.fit) + nested_advice(self.problem, self.fit)
 
     @cached_property
     def fit_measures(self) -> FitMeasures:
@@ -278,13 +279,17 @@ class StructuralResult(StructuralPictureMethods, StructuralScoreMethods):
         return frame_of_records(explained_variances(self.problem, self.fit), ExplainedVariance)
 
     def level_two_slopes(self, *, std_errors: StdErrorType | None = None) -> pd.DataFrame:
-        """For every level-2 slope with a level-1 partner: is it between or contextual, and both.
+        """For every upper-level slope with a partner below: is it between or contextual, and both.
 
         Columns: ``group, outcome, predictor, within_predictor, kind, within, between, contextual``
-        with standard errors, ``p_contextual``, and the sentence.
+        with standard errors, ``p_contextual``, the sentence and ``level``. Above the second level
+        ``within`` is the slope one level below.
         """
-        covariance = self._covariance(std_errors)
-        return frame_of_records(level_two_slopes(self.problem, self.fit, covariance), LevelTwoSlope)
+        return frame_of_records(self._upper_slopes(self._covariance(std_errors)), LevelTwoSlope)
+
+    def _upper_slopes(self, covariance: StructuralCovariance) -> tuple[LevelTwoSlope, ...]:
+        found = level_two_slopes(self.problem, self.fit, covariance)
+        return found + higher_level_slopes(self.problem, self.fit, covariance)
 
     # -- words ---------------------------------------------------------------------------------
 
@@ -299,7 +304,7 @@ class StructuralResult(StructuralPictureMethods, StructuralScoreMethods):
             standardized=standardized_solution(self.problem, self.fit)[0],
             defined=z_tests(*defined_values(self.fit), covariance, 0.95),
             explained=explained_variances(self.problem, self.fit),
-            slopes=level_two_slopes(self.problem, self.fit, covariance),
+            slopes=self._upper_slopes(covariance),
             faults=self.inadmissible,
             measures=self.fit_measures,
             advice=self.advice,

@@ -106,10 +106,11 @@ def structural_covariance(
     objective = problem.objective(fit.model)
     sentence = _SENTENCES[type].format(n=fit.n_clusters)
     if type == "expected":
-        if fit.model.random_slopes:
+        if fit.model.random_slopes or fit.model.higher:
+            slopes = f"random slopes {', '.join(fit.model.slope_names)}"
             raise InferenceError(
-                "The expected information exists for models without random slopes.",
-                f"random slopes {', '.join(fit.model.slope_names)}",
+                "The expected information exists for two levels without random slopes.",
+                slopes if fit.model.random_slopes else f"{len(fit.model.levels)} levels",
                 'write std_errors="observed" or "robust"',
             )
         inverse = inverse_information(objective.information(fit.theta), type)

@@ -22,7 +22,7 @@ from multilevel.errors import InferenceError
 from multilevel.estimate.structural import StructuralFit, StructuralProblem
 from multilevel.infer.distributions import chi_square_tail
 from multilevel.infer.structural import correction_trace
-from multilevel.model.structural.records import LEVELS, Level
+from multilevel.model.structural.records import Level
 
 Array = NDArray[np.float64]
 _NAN = float("nan")
@@ -57,6 +57,8 @@ class FitMeasures:
     cfi_robust, tli_robust, rmsea_robust : corrected for non-normality and clustering.
     srmr_within, srmr_between : by level, averaged over groups; NaN where a level is empty.
     sentence : the verdict in words.
+    srmr_higher : name and SRMR of each level above the second, where ``srmr_between`` is that of
+        the second.
     """
 
     minus2_loglik: float
@@ -77,6 +79,7 @@ class FitMeasures:
     srmr_within: float
     srmr_between: float
     sentence: str
+    srmr_higher: tuple[tuple[str, float], ...] = ()
 
 
 def fit_measures(
@@ -96,7 +99,7 @@ def fit_measures(
     baseline = _test(problem, independence, saturated, trace)
     n, groups = fit.n_rows, len(fit.model.groups)
     low, high = _rmsea_bounds(model, n, groups)
-    srmr = {level: _srmr(problem, fit, saturated, level) for level in LEVELS}
+    srmr = {level: _srmr(problem, fit, saturated, level) for level in fit.model.levels}
     scales = (model.scaling, baseline.scaling)
     return FitMeasures(
         minus2_loglik=fit.criterion,
@@ -117,6 +120,7 @@ def fit_measures(
         srmr_within=srmr["within"],
         srmr_between=srmr["between"],
         sentence=_sentence(model, saturated),
+        srmr_higher=tuple((level, srmr[level]) for level in fit.model.levels[2:]),
     )
 
 
@@ -220,6 +224,8 @@ def _srmr(
         residual = _correlations(observed) - _correlations(implied)
         lower = residual[np.tril_indices(len(residual))]
         n = data.n_rows if level == "within" else data.n_clusters
+        if level in fit.model.levels[2:]:
+            n = problem.uppers[g][fit.model.levels.index(level) - 2].n_units
         total += n * float(np.sqrt(np.mean(lower**2)))
         weight += n
     return total / weight

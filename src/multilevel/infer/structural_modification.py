@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from multilevel.errors import InferenceError
 from multilevel.estimate.structural import StructuralFit, StructuralProblem
 from multilevel.infer.distributions import chi_square_tail
-from multilevel.model.structural.records import LEVELS, Level, Parameter, StructuralModel
+from multilevel.model.structural.records import Level, Parameter, StructuralModel
 
 Array = NDArray[np.float64]
 _LEAST = 1e-6  # share of a candidate's information that the model's own parameters must leave
@@ -58,7 +58,7 @@ def modification_indices(
     rows = list(model.parameters)
     added: list[Parameter] = []
     for group in range(len(model.groups)):
-        for level in LEVELS:
+        for level in model.levels:
             for candidate in _candidates(model, level, group):
                 added.append(replace(candidate, free=own + len(added)))
     if not added:
@@ -73,14 +73,16 @@ def modification_indices(
     objective = problem.objective(larger)
     theta = np.append(fit.theta, np.zeros(len(added)))
     score = -0.5 * objective.gradient(theta)[own:]
-    information = objective.information(theta)
+    # beyond two levels there is no expected information; the observed one serves as well
+    information = 0.5 * objective.hessian(theta) if model.higher else objective.information(theta)
     cross = information[:own, own:]
     total = np.diag(information)[own:]
     left = total - np.sum(cross * np.linalg.solve(information[:own, :own], cross), axis=0)
     out = [
         ModificationIndex(
-            p.level, model.groups[p.group], p.lhs, p.op, p.rhs, float(score[k] ** 2 / left[k]),
-            float(score[k] / left[k]), float(chi_square_tail(score[k] ** 2 / left[k], 1)),
+            model.level_name(p.level), model.groups[p.group], p.lhs, p.op, p.rhs,
+            float(score[k] ** 2 / left[k]), float(score[k] / left[k]),
+            float(chi_square_tail(score[k] ** 2 / left[k], 1)),
         )
         for k, p in enumerate(added)
         if left[k] > _LEAST * total[k]

@@ -17,7 +17,7 @@ from multilevel.estimate.structural import StructuralFit, StructuralProblem
 from multilevel.infer.structural import parameter_values
 from multilevel.likelihood.structural.moments import Implied
 from multilevel.likelihood.structural.objective import StructuralObjective
-from multilevel.model.structural.records import LEVELS, Level, Parameter
+from multilevel.model.structural.records import Level, Parameter
 from multilevel.model.structural.slopes import downstream
 
 Array = NDArray[np.float64]
@@ -107,7 +107,7 @@ def explained_variances(
     out = []
     for g, label in enumerate(fit.model.groups):
         implied = objective.implied(fit.theta, g)
-        for level in LEVELS:
+        for level in fit.model.levels:
             at, names = implied[level], objective.maps[g][level].names
             block = fit.model.block(level, g)
             pointed = [p.lhs if p.op == "~" else p.rhs for p in block if p.op in ("~", "=~")]
@@ -117,7 +117,8 @@ def explained_variances(
                 i = names.index(name)
                 total, left = float(at.full_cov[i, i]), float(at.S[i, i])
                 share = 1.0 - left / total if total > 0.0 else float("nan")
-                out.append(ExplainedVariance(level, label, name, total, left, share))
+                title = fit.model.level_name(level)
+                out.append(ExplainedVariance(title, label, name, total, left, share))
     return tuple(out)
 
 
@@ -128,8 +129,9 @@ def inadmissible(problem: StructuralProblem, fit: StructuralFit) -> tuple[str, .
     for p in fit.model.parameters:
         if p.is_variance and p.is_free and fit.theta[p.free] < 0.0:
             where = f" in group {fit.model.groups[p.group]}" if len(fit.model.groups) > 1 else ""
+            title = fit.model.level_name(p.level)
             out.append(
-                f"The variance {p.name} at the {p.level} level{where} is negative"
+                f"The variance {p.name} at the {title} level{where} is negative"
                 f" ({fit.theta[p.free]:.4g}): no population has it. It may be zero, or the model"
                 " may be wrong; look before reading anything else."
             )
@@ -143,7 +145,8 @@ def inadmissible(problem: StructuralProblem, fit: StructuralFit) -> tuple[str, .
             values = np.linalg.eigvalsh(at.S / np.outer(unit, unit)) if len(unit) else np.ones(1)
             if float(values.min()) < -1e-8:
                 out.append(
-                    f"The covariance matrix of the residuals at the {level} level{where} is not"
+                    "The covariance matrix of the residuals at the"
+                    f" {fit.model.level_name(level)} level{where} is not"
                     f" positive semidefinite (smallest scaled eigenvalue {values.min():.2g}):"
                     " correlations that cannot occur together."
                 )

@@ -34,6 +34,7 @@ class LevelTwoSlope:
     within, between, contextual : the three slopes; each with ``*_std_error`` (NaN if fixed).
     p_contextual : two-sided p of the contextual slope being zero.
     sentence : the same in words.
+    level : where the slope stands; above the second level, ``within`` is the slope one level below.
     """
 
     group: str
@@ -49,6 +50,7 @@ class LevelTwoSlope:
     contextual_std_error: float
     p_contextual: float
     sentence: str
+    level: str = "between"
 
 
 def level_two_slopes(
@@ -107,7 +109,8 @@ def is_cluster_mean(model: StructuralModel, data: StructuralGroup, x: str, z: st
     return bool(np.any(both)) and float(np.ptp(gap)) <= 1e-6 * spread
 
 
-def _dual(fit: StructuralFit, p: Parameter | None) -> tuple[float, Array]:
+def slope_dual(fit: StructuralFit, p: Parameter | None) -> tuple[float, Array]:
+    """Value and (q,) derivative of a slope; zero where there is none."""
     slope = np.zeros(fit.n_parameters)
     if p is None:
         return 0.0, slope
@@ -126,8 +129,8 @@ def _slope(
     is_between: bool,
     random: str = "",
 ) -> LevelTwoSlope:
-    w, dw = _dual(fit, own)
-    b, db = _dual(fit, p)
+    w, dw = slope_dual(fit, own)
+    b, db = slope_dual(fit, p)
     between, contextual = (b, b - w) if is_between else (w + b, b)
     rows = np.stack([dw, db if is_between else dw + db, db - dw if is_between else db])
     tests = z_tests(np.array([w, between, contextual]), rows, covariance, 0.95)
@@ -166,4 +169,5 @@ def _slope(
         contextual_std_error=float(e[2]),
         p_contextual=float(tests.p_value[2]),
         sentence=sentence,
+        level=fit.model.level_name("between"),
     )

@@ -12,7 +12,7 @@ from multilevel.infer.structural import ParameterTests
 from multilevel.infer.structural_fit import FitMeasures
 from multilevel.interpret.structural import ExplainedVariance
 from multilevel.interpret.structural_slopes import LevelTwoSlope
-from multilevel.model.structural.records import LEVELS, Level, Parameter
+from multilevel.model.structural.records import Level, Parameter
 from multilevel.report.layout import (
     Grid,
     Section,
@@ -22,6 +22,7 @@ from multilevel.report.layout import (
     number,
     share,
 )
+from multilevel.report.structural_levels import level_head, model_title, unit_lines
 from multilevel.report.summary import p_text
 
 
@@ -43,9 +44,7 @@ class StructuralReport:
 
 def structural_title(fit: StructuralFit) -> tuple[str, ...]:
     """Title lines: kind of model and estimator."""
-    kind = "Two-level structural model" if fit.model.cluster else "Structural model"
-    where = f", clusters: {fit.model.cluster}" if fit.model.cluster else ""
-    return (f"{kind} by maximum likelihood{where}",)
+    return (model_title(fit.model),)
 
 
 def structural_sections(report: StructuralReport) -> list[Section]:
@@ -56,7 +55,7 @@ def structural_sections(report: StructuralReport) -> list[Section]:
     out.append(_data(report))
     model = report.fit.model
     for g, label in enumerate(model.groups):
-        for level in LEVELS:
+        for level in model.levels:
             out += _level(report, level, g, f", group {label}" if label else "")
     out.append(Section("Tests", sentences=(report.tests.sentence,)))
     out.append(_defined(report))
@@ -71,15 +70,7 @@ def structural_sections(report: StructuralReport) -> list[Section]:
 
 def _data(report: StructuralReport) -> Section:
     design, model = report.problem.design, report.fit.model
-    lines = [count(design.n_rows, "row")]
-    if model.cluster:
-        lines[0] += f" in {design.n_clusters} clusters ({model.cluster})"
-    if model.both:
-        lines.append(f"On both levels (split into latent parts): {', '.join(model.both)}")
-    if model.within_only:
-        lines.append(f"Within only: {', '.join(model.within_only)}")
-    if model.between_only:
-        lines.append(f"Between only: {', '.join(model.between_only)}")
+    lines = unit_lines(design)
     lines += [
         f"Random slope {s.name}: {s.outcome} on the observed {s.predictor}"
         for s in model.random_slopes
@@ -107,8 +98,7 @@ def _level(report: StructuralReport, level: Level, group: int, where: str) -> li
         if (p.level, p.group) == (level, group) and p.origin != "exogenous"
         and not (p.op == "~1" and not p.is_free and p.value == 0.0)
     ]  # fmt: skip
-    number_of = {"within": "Level 1 (within", "between": "Level 2 (between"}[level]
-    head = f"{number_of} {report.fit.model.cluster or 'rows'}{where})"
+    head = f"{level_head(report.fit.model, level)}{where})"
     parts = (
         ("measurement model (loadings)", ("=~",)),
         ("model for the means", ("~", "~1")),
@@ -201,8 +191,10 @@ def _measures(m: FitMeasures) -> Section:
             f"CFI {number(m.cfi, 3)}    TLI {number(m.tli, 3)}    RMSEA {number(m.rmsea, 3)}"
             f" (90% {number(m.rmsea_low, 3)} to {number(m.rmsea_high, 3)})"
         )
+        second = "level 2" if m.srmr_higher else "between"
         lines.append(
-            f"SRMR within {number(m.srmr_within, 3)}    between {number(m.srmr_between, 3)}"
+            f"SRMR within {number(m.srmr_within, 3)}    {second} {number(m.srmr_between, 3)}"
+            + "".join(f"    {name} {number(value, 3)}" for name, value in m.srmr_higher)
         )
     sentences = [m.sentence]
     if np.isfinite(m.model.scaling):

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from multilevel.errors import InferenceError
 from multilevel.infer.structural import ParameterTests
-from multilevel.model.structural.records import LEVELS, Level, StructuralModel
+from multilevel.model.structural.records import Level, StructuralModel
 from multilevel.report.packages import require
 from multilevel.report.plots.backend import BLUE, GREY, INK, SKY, VERMILLION, caption, look
+from multilevel.report.structural_levels import panel_title
 
 if TYPE_CHECKING:
     from plotnine import ggplot
@@ -125,11 +126,11 @@ def paths_picture(model: StructuralModel, tests: ParameterTests, group: int = 0)
     arrows: list[dict[str, Any]] = []
     words: list[dict[str, Any]] = []
     arcs: list[pd.DataFrame] = []
-    for level in LEVELS:
+    for level in model.levels:
         edges = _edges(model, tests, level, group)
         if not edges:
             continue
-        panel = _panel(model, level)
+        panel = panel_title(model, level)
         place = _layout(edges)
         for name, (x, y) in place.items():
             latent = name in model.latent(level)
@@ -193,13 +194,6 @@ def _shapes(boxes: pd.DataFrame, arrows: list[dict[str, Any]], arcs: list[pd.Dat
                 boxstyle=style, label_padding=0.4, label_size=0.6,
             )  # fmt: skip
     return picture
-
-
-def _panel(model: StructuralModel, level: Level) -> str:
-    if not model.cluster:
-        return "all rows"
-    words = {"within": f"1 Within {model.cluster}", "between": f"2 Between {model.cluster}"}
-    return words[level]
 
 
 def _edges(model: StructuralModel, tests: ParameterTests, level: Level, group: int) -> list[_Edge]:
