@@ -24,7 +24,7 @@ from multilevel.estimate.generalized.prepare import GeneralizedPrepared
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.estimate.generalized.solve import rough_start, solve_generalized
 from multilevel.estimate.generalized.variance_shift import variance_shift
-from multilevel.likelihood.generalized.choose import has_quadrature, make_objective
+from multilevel.likelihood.generalized.choose import checked_objective, has_quadrature
 from multilevel.likelihood.generalized.objective import ErrorEstimate
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
 from multilevel.likelihood.location_scale.objective import reduces
@@ -35,6 +35,7 @@ ACCURACIES: tuple[str, ...] = get_args(Accuracy)
 
 LADDER = {1: (7, 15, 25, 51, 101), 2: (7, 11, 15, 25), 3: (3, 5, 9)}
 DEFAULT = {1: 7, 2: 7}
+AFFORDABLE = 2_000_000  # rows x joint nodes of deep nesting up to which points are the default
 SCALE_POINTS = 11  # where only the scale effect of a Gaussian model is left to the quadrature
 CRITERION_CHANGE = 0.01  # in -2 log-likelihood: invisible in any test
 VARIANCE_CHANGE = 1e-3  # of the largest variance, as a share of itself
@@ -67,9 +68,12 @@ def default_points(problem: GeneralizedProblem) -> int:
     """Points per dimension where the caller named none."""
     if reduces(problem):
         return SCALE_POINTS
-    if len(problem.blocks) == 2 and dimensions(problem) > 1:
+    T, points = len(problem.blocks), DEFAULT.get(dimensions(problem), 1)
+    if T > 1 and dimensions(problem) > 1:
         return 1
-    return DEFAULT.get(dimensions(problem), 1)
+    if T > 2 and problem.n * points**T > AFFORDABLE:
+        return 1
+    return points
 
 
 def fit_generalized(
@@ -222,7 +226,7 @@ def with_error(
     draws: int,
 ) -> GeneralizedFit:
     """The fit with an estimate of the error of its criterion and of its largest variance."""
-    objective = make_objective(prepared.problem, points)
+    objective = checked_objective(prepared.problem, points)
     objective.set_modes(fit.modes)
     objective.value(fit.psi)
     error = objective.error_estimate(deepcopy(rng), draws)

@@ -2,14 +2,14 @@
 
 Laplace is poor for log variances of small clusters, so points are spent as long as they are
 affordable: 11 per dimension for one location and one scale effect (Hedeker & Nordgren 2013), 5 for
-more effects or for two nested factors.
+more effects or for nested factors.
 """
 
 from __future__ import annotations
 
+from multilevel.likelihood.generalized.choose import has_quadrature
 from multilevel.likelihood.generalized.grid import MAX_NODES
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
-from multilevel.likelihood.generalized.tree_rows import is_chain
 from multilevel.likelihood.location_scale.objective import reduces
 
 PAIR_POINTS, FEW_POINTS = 11, 5
@@ -24,7 +24,6 @@ def scale_points(problem: GeneralizedProblem) -> int | None:
     widths = [block.columns.shape[1] for block in problem.blocks]
     if widths == [2]:
         return PAIR_POINTS
-    is_tree = len(widths) == 1 or (len(widths) == 2 and is_chain(problem))
     nodes = FEW_POINTS ** sum(widths)
-    affordable = is_tree and nodes <= MAX_NODES and nodes * problem.n <= AFFORDABLE
+    affordable = has_quadrature(problem) and nodes <= MAX_NODES and nodes * problem.n <= AFFORDABLE
     return FEW_POINTS if affordable else 1

@@ -30,6 +30,8 @@ from multilevel.likelihood.location_scale.objective import reduces
 Array = NDArray[np.float64]
 
 MOST_NODES = 2_500  # joint nodes up to which more points are tried
+MOST_WORK = 10_000_000  # rows x joint nodes, from FEW_NODES on
+FEW_NODES = 400  # cheaper than sampling
 STEP = 0.1  # of the variance, in its standard errors, on either side
 FAR = 0.2  # change from which one Newton step only says "far"
 
@@ -106,11 +108,12 @@ def _finer(problem: GeneralizedProblem, fit: GeneralizedFit) -> GeneralizedObjec
         return None
     used = max(fit.approximation.points)
     widths = [1] if reduces(problem) else [block.columns.shape[1] for block in problem.blocks]
-    wanted = (2 * used + 1, used + 2) if used > 1 else (15,) if max(widths) == 1 else (7,)
-    if len(widths) > 2 and used == 1:
-        wanted = (7, 5)
+    wanted: tuple[int, ...] = (2 * used + 1, used + 2)
+    if used == 1:
+        wanted = (15, 7, 5) if len(widths) > 1 else (15,) if widths == [1] else (7,)
     for points in wanted:
-        if points ** sum(widths) <= MOST_NODES:
+        nodes = points ** sum(widths)
+        if nodes <= FEW_NODES or (nodes <= MOST_NODES and nodes * problem.n <= MOST_WORK):
             return make_objective(problem, points)
     return None
 

@@ -38,6 +38,7 @@ from multilevel.interpret.generalized.evidence import GeneralizedEvidence, any_r
 from multilevel.interpret.generalized.latent import between_variances
 from multilevel.interpret.generalized.predict import check_marginal
 from multilevel.interpret.generalized.residuals import fitted_values, predictors
+from multilevel.likelihood.generalized.choose import has_quadrature
 
 Array = NDArray[np.float64]
 NOTABLE_ERROR = 0.5  # of -2 log-likelihood
@@ -203,12 +204,12 @@ def about_few_clusters(evidence: GeneralizedEvidence) -> list[Advice]:
 def about_approximation(evidence: GeneralizedEvidence) -> list[Advice]:
     """Mistake 30: an approximation of the likelihood that is not good enough."""
     how = evidence.fit.approximation
-    nested = len(evidence.design.blocks) == 1
+    nested = has_quadrature(evidence.prepared.problem)
     mend = (
         'Fit again with accuracy="auto", which raises the number of points until it no longer '
         "matters."
         if nested
-        else "Quadrature needs one grouping factor: read variances with care, or simulate."
+        else "Quadrature needs one grouping factor or nested ones: read variances with care."
     )
     if how.error is not None:
         if abs(how.error.criterion) - 2.0 * how.error.std_error <= NOTABLE_ERROR:

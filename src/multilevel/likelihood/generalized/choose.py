@@ -40,19 +40,27 @@ def make_objective(
         return NestedQuadrature(problem, wanted[0])
     if all(k == 1 for k in wanted):
         return CrossedLaplace(problem)
-    if len(problem.blocks) == 2 and is_chain(problem):
-        return TreeQuadrature(problem, (wanted[0], wanted[1]))
+    if is_chain(problem):
+        return TreeQuadrature(problem, wanted)
     raise LikelihoodError(
-        "Adaptive quadrature needs one grouping factor, or one nested in another.",
+        "Adaptive quadrature needs one grouping factor, or factors each nested in the next.",
         f"{len(problem.blocks)} factors that are not such a chain, {wanted} points",
         "use the Laplace approximation (1 point)",
     )
 
 
+def checked_objective(
+    problem: GeneralizedProblem, points: int | tuple[int, ...] | None
+) -> GeneralizedObjective:
+    """The objective as its error is best estimated: Laplace of nested factors along the chain."""
+    if len(problem.blocks) > 1 and is_chain(problem):
+        return TreeQuadrature(problem, _points(problem, points))
+    return make_objective(problem, points)
+
+
 def has_quadrature(problem: GeneralizedProblem) -> bool:
     """Whether the design has random effects and adaptive quadrature handles it."""
-    blocks = len(problem.blocks)
-    return blocks == 1 or (blocks == 2 and is_chain(problem))
+    return len(problem.blocks) == 1 or (len(problem.blocks) > 1 and is_chain(problem))
 
 
 def _points(problem: GeneralizedProblem, points: int | tuple[int, ...] | None) -> tuple[int, ...]:

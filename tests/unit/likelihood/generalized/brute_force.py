@@ -65,6 +65,27 @@ def two_factors(problem, psi, points=121):
     return -2.0 * total
 
 
+def chain(problem, psi, points=41):
+    """Nested factors of any depth, finest first: a grid over each factor's effects, recursively."""
+    grids = [log_prior(points, block.columns.shape[1]) for block in problem.blocks]
+
+    def integral(t, rows, above):
+        """``log`` integral of a unit of factor t at N settings of its ancestors' effects."""
+        nodes, mass = grids[t]
+        N, K = len(above[0]) if above else 1, len(nodes)
+        own = [np.tile(nodes, (N, 1)), *(np.repeat(a, K, axis=0) for a in above)]
+        if t == 0:
+            inside = log_density(problem, psi, rows, *own)
+        else:
+            codes = problem.blocks[t - 1].codes[rows]
+            inside = sum(integral(t - 1, rows[codes == c], own) for c in np.unique(codes))
+        return logsumexp(np.reshape(inside, (N, K)) + mass, axis=1)
+
+    top = problem.blocks[-1].codes
+    last = len(problem.blocks) - 1
+    return -2.0 * sum(float(integral(last, np.flatnonzero(top == g), [])[0]) for g in set(top))
+
+
 def gaussian_exact(problem, psi):
     """Exact -2 log L of Gaussian responses: mean part 0, log standard deviation part 1."""
     eta = problem.fixed_predictors(psi)

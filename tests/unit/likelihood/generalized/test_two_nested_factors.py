@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from multilevel.errors import LikelihoodError
-from multilevel.likelihood.generalized.arrow import arrow_adjoint, factor_arrow, node_adjoint
 from multilevel.likelihood.generalized.choose import make_objective
 from multilevel.likelihood.generalized.quadrature import NestedQuadrature
 from multilevel.likelihood.generalized.tree import TreeQuadrature
@@ -200,45 +199,3 @@ def test_which_designs_and_grids_are_possible():
         TreeQuadrature(problem, (1, 1)).set_modes([np.zeros((7, 1))])
     with pytest.raises(LikelihoodError, match="blocks 0 and 1"):
         TreeQuadrature(problem, (1, 1)).mode_covariance(2)
-
-
-def test_arrow_factor_solves_and_inverts():
-    rng = np.random.default_rng(4)
-    starts, cluster, q2, Q = np.array([0, 2]), np.array([0, 0, 1, 1, 1]), 2, 3
-    half = rng.standard_normal((5, Q, Q))
-    B = half @ half.transpose(0, 2, 1)
-    arrow = factor_arrow(B, q2, starts, cluster)
-    g2, g3 = rng.standard_normal((5, q2)), rng.standard_normal((2, 1))
-    v2, v3 = arrow.solve(g2, g3)
-    own, top = arrow.covariances()
-    for g in (0, 1):
-        units = np.flatnonzero(cluster == g)
-        size = q2 * units.size + 1
-        H = np.eye(size)
-        for k, j in enumerate(units):
-            at = np.r_[np.arange(q2 * k, q2 * k + q2), size - 1]
-            H[np.ix_(at, at)] += B[j]
-        inverse = np.linalg.inv(H)
-        solution = inverse @ np.r_[g2[units].ravel(), g3[g]]
-        np.testing.assert_allclose(np.r_[v2[units].ravel(), v3[g]], solution, atol=1e-12)
-        np.testing.assert_allclose(arrow.half_log_det[g], 0.5 * np.linalg.slogdet(H)[1])
-        np.testing.assert_allclose(top[g], inverse[-1:, -1:], atol=1e-12)
-        for k, j in enumerate(units):
-            at = slice(q2 * k, q2 * k + q2)
-            np.testing.assert_allclose(own[j], inverse[at, at], atol=1e-12)
-
-
-def test_arrow_adjoint_of_one_node_is_half_the_inverse():
-    """d(-log|H| / 2)/dH = -H^-1 / 2."""
-    rng = np.random.default_rng(5)
-    starts, cluster = np.array([0]), np.array([0, 0])
-    half = rng.standard_normal((2, 3, 3))
-    arrow = factor_arrow(half @ half.transpose(0, 2, 1), 2, starts, cluster)
-    none = node_adjoint(
-        arrow, np.zeros((1, 2)), np.zeros((1, 1)), np.ones((2, 1, 1)),
-        np.zeros((2, 1, 1, 2)), np.zeros((1, 1, 1)),
-    )  # fmt: skip
-    own, top = arrow.covariances()
-    adjoint = arrow_adjoint(arrow, none)
-    np.testing.assert_allclose(adjoint[:, :2, :2], -0.5 * own, atol=1e-12)
-    np.testing.assert_allclose(adjoint[:, 2:, 2:], -0.5 * top[[0, 0]], atol=1e-12)
