@@ -102,23 +102,39 @@ def effect_residuals(
     design: Design, fit: Fit, effects: Sequence[BlockEffects]
 ) -> tuple[EffectResiduals, ...]:
     """Standardised EBLUPs of every grouping factor."""
-    out = []
-    for block, G, effect in zip(design.blocks, fit.random_covariance, effects, strict=True):
-        variance = G - effect.prediction_covariance()
-        variance = (variance + variance.transpose(0, 2, 1)) / 2.0
-        b = effect.estimates
-        diagonal = np.diagonal(variance, axis1=1, axis2=2)
-        std = np.full_like(b, np.nan)
-        for a in range(b.shape[1]):
-            std[:, a] = over(b[:, a], diagonal[:, a], float(G[a, a]))
-        size = np.sqrt(np.where(np.diag(G) > 0, np.diag(G), 1.0))
-        values, vectors = np.linalg.eigh(variance / (size[:, None] * size[None, :]))
-        kept = values > 1e-9
-        turned = np.einsum("jab,ja->jb", vectors, b / size)
-        distance = np.sum(np.where(kept, turned**2 / np.where(kept, values, 1.0), 0.0), axis=1)
-        out.append(
-            EffectResiduals(
-                block.group, block.levels, block.names, b, std, distance, kept.sum(axis=1)
-            )
+    return tuple(
+        standardised_effects(
+            block.group,
+            block.levels,
+            block.names,
+            effect.estimates,
+            G,
+            G - effect.prediction_covariance(),
         )
-    return tuple(out)
+        for block, G, effect in zip(design.blocks, fit.random_covariance, effects, strict=True)
+    )
+
+
+def standardised_effects(
+    group: str,
+    levels: NDArray[Any],
+    names: tuple[str, ...],
+    estimates: Array,
+    G: Array,
+    variance: Array,
+) -> EffectResiduals:
+    """Predicted effects (J, q) over the standard deviation of their predictions.
+
+    ``variance`` (J, q, q): covariance of the predictions, ``G`` less that of their errors.
+    """
+    variance = (variance + variance.transpose(0, 2, 1)) / 2.0
+    diagonal = np.diagonal(variance, axis1=1, axis2=2)
+    std = np.full_like(estimates, np.nan)
+    for a in range(estimates.shape[1]):
+        std[:, a] = over(estimates[:, a], diagonal[:, a], float(G[a, a]))
+    size = np.sqrt(np.where(np.diag(G) > 0, np.diag(G), 1.0))
+    values, vectors = np.linalg.eigh(variance / (size[:, None] * size[None, :]))
+    kept = values > 1e-9
+    turned = np.einsum("jab,ja->jb", vectors, estimates / size)
+    distance = np.sum(np.where(kept, turned**2 / np.where(kept, values, 1.0), 0.0), axis=1)
+    return EffectResiduals(group, levels, names, estimates, std, distance, kept.sum(axis=1))
