@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records
-from multilevel.api.sem import sem
+from multilevel.api.sem import cluster_columns, sem
 from multilevel.api.structural_result import StructuralResult, check_option, interval_of
 from multilevel.design.structural import Missing
-from multilevel.design.structural_levels import homes_of, split_at_means
+from multilevel.design.structural_levels import homes_of, nested_homes_of, split_at_means
+from multilevel.errors import ModelError
 from multilevel.infer.structural import (
     StdErrorType,
     covariance_if_any,
@@ -25,7 +27,9 @@ from multilevel.interpret.mediation import (
     mediation_effects,
     mediation_sentences,
 )
+from multilevel.interpret.mediation_nested import nested_mediation_sentences
 from multilevel.model.structural.mediation import MediationPlan, plan_mediation
+from multilevel.model.structural.mediation_nested import plan_nested_mediation
 from multilevel.model.structural.mediation_random import plan_random_mediation
 from multilevel.report.html import render_html
 from multilevel.report.layout import WIDTH, Section, render_text
@@ -47,7 +51,7 @@ def mediate(
     m: str,
     y: str,
     data: Any,
-    cluster: str,
+    cluster: str | Sequence[str],
     covariates: Sequence[str] = (),
     slopes: Slopes = "fixed",
     missing: Missing = "fiml",
@@ -70,7 +74,9 @@ def mediate(
     x, m, y : columns of the predictor, the mediator and the outcome (numbers; normal given their
         predictors).
     data : any table.
-    cluster : column of the level-2 units.
+    cluster : column of the level-2 units, or a list of columns from below, like
+        ``["class", "school"]``: indirect effects within classes, between the classes of a school
+        and between schools (fixed slopes).
     covariates : further predictors of m and y, at every level at which they vary.
     slopes : ``"fixed"``: the same in all clusters, with latent cluster means of x and m.
         ``"random"``: the slopes of x to m (a) and of m to y (b) vary over clusters, where both
@@ -108,6 +114,20 @@ def mediate(
     check_option("interval", interval, get_args(MediationInterval))
     table = as_table(data)
     names = (x, m, y, *covariates)
+    clusters = cluster_columns(cluster)
+    if len(clusters) > 1:
+        if slopes == "random":
+            raise ModelError(
+                "mediate() has random slopes with one cluster column.",
+                f"{len(clusters)} cluster columns",
+                'write slopes="fixed", or the model with s | y ~ m in sem()',
+            )
+        nested = nested_homes_of(table, names, clusters)
+        plan = plan_nested_mediation(x, m, y, covariates, nested, clusters)
+        model = sem(plan.text, table, cluster=clusters, missing=missing, std_errors=std_errors,
+                    allow=allow)  # fmt: skip
+        return MediationResult(plan, model, conf_level, n_draws, seed, interval)
+    cluster = clusters[0]
     homes = homes_of(table, names, cluster)
     if slopes == "random":
         plan = plan_random_mediation(x, m, y, covariates, homes, table.columns)
@@ -168,7 +188,8 @@ class MediationResult:
         names = [d.name for d in fit.model.defined]
         drawn = "" if self._interval == "profile" else f" Seed {self._seed}."
         notes = (covariance.sentence, intervals.sentence + drawn)
-        return mediation_effects(names, tests, intervals), notes
+        effects = mediation_effects(names, tests, intervals)
+        return tuple(replace(e, level=self.plan.title(e.level)) for e in effects), notes
 
     def effects(self) -> pd.DataFrame:
         """Indirect, direct and total effects per level, and contextual ones in 1-1-1.
@@ -183,8 +204,10 @@ class MediationResult:
     @property
     def sentences(self) -> tuple[str, ...]:
         """The answer in words, one sentence per level."""
-        cluster = self.model.fit.model.cluster
-        return mediation_sentences(self.plan, self._found[0], cluster, self._conf_level)
+        model, effects = self.model.fit.model, self._found[0]
+        if model.higher:
+            return nested_mediation_sentences(self.plan, effects, model.clusters, self._conf_level)
+        return mediation_sentences(self.plan, effects, model.cluster, self._conf_level)
 
     def sections(self) -> list[Section]:
         """The summary as its sections, to be laid out anew."""
@@ -214,16 +237,14 @@ class MediationResult:
         wanted = [f"indirect_{level}" for level in self.plan.levels]
         drawn = self.model.drawn_pictures(wanted) if pictures else []
         plan = self.plan
-        call = f"mediate(x={plan.x!r}, m={plan.m!r}, y={plan.y!r}, cluster={self._cluster!r})"
+        clusters = self.model.fit.model.clusters
+        named = repr(clusters[0]) if len(clusters) == 1 else repr(list(clusters))
+        call = f"mediate(x={plan.x!r}, m={plan.m!r}, y={plan.y!r}, cluster={named})"
         document = structural_document(self._title()[0], call, plan.text, self.sections(), drawn)
         return write_document(document, target)
 
-    @property
-    def _cluster(self) -> str:
-        return self.model.fit.model.cluster
-
     def _title(self) -> tuple[str, ...]:
-        return mediation_title(self.plan, self.model.fit.model.cluster)
+        return mediation_title(self.plan, " in ".join(self.model.fit.model.clusters))
 
     def __repr__(self) -> str:
         return self.summary()

@@ -107,7 +107,8 @@ class StructuralPictureMethods(ABC):
         target = check_report_path(path)
         drawn = self.drawn_pictures(None) if pictures else []
         model = self.fit.model
-        call = f"sem(text, cluster={model.cluster!r})" if model.cluster else "sem(text)"
+        named = list(model.clusters) if model.higher else model.cluster
+        call = f"sem(text, cluster={named!r})" if model.cluster else "sem(text)"
         title = structural_title(self.fit)[0]
         document = structural_document(title, call, model.text, self.sections(), drawn)
         return write_document(document, target)

@@ -67,7 +67,7 @@ def mediation_sentences(
     for level in plan.levels:
         indirect, direct = by["indirect", level], by["direct", level]
         total = by["total", level]
-        runs = _excludes_zero(indirect.conf_low, indirect.conf_high)
+        runs = excludes_zero(indirect.conf_low, indirect.conf_high)
         verdict = "runs" if runs else "is not shown to run"
         out.append(
             f"{place[level]}, the effect of {plan.x} on {plan.y} {verdict} through {plan.m}: the"
@@ -95,7 +95,7 @@ def mediation_sentences(
         )
     if ("b", "contextual") in by:
         b, i = by["b", "contextual"], by["indirect", "contextual"]
-        differ = "differ" if _excludes_zero(i.conf_low, i.conf_high) else "are not shown to differ"
+        differ = "differ" if excludes_zero(i.conf_low, i.conf_high) else "are not shown to differ"
         if plan.random:
             how = (
                 f"The level-2 slope of {plan.m} in the model is contextual, because the observed"
@@ -115,5 +115,6 @@ def mediation_sentences(
     return tuple(out)
 
 
-def _excludes_zero(low: float, high: float) -> bool:
+def excludes_zero(low: float, high: float) -> bool:
+    """Whether an interval lies on one side of zero."""
     return bool(np.isfinite(low) and np.isfinite(high) and (low > 0.0 or high < 0.0))

@@ -34,6 +34,7 @@ class MediationPlan:
     random : the paths whose slopes vary over clusters: ``"a"``, ``"b"``.
     split : names of the columns that hold x less its observed cluster mean, and that mean, where
         the model needs them (random slopes); empty otherwise.
+    titles : with three levels or more, what users call each level and contrast of ``levels``.
     """
 
     x: str
@@ -45,6 +46,11 @@ class MediationPlan:
     text: str
     random: tuple[str, ...] = ()
     split: tuple[str, ...] = ()
+    titles: tuple[tuple[str, str], ...] = ()
+
+    def title(self, level: str) -> str:
+        """What users call a level or a contrast of levels."""
+        return dict(self.titles).get(level, level)
 
 
 def plan_mediation(
@@ -66,8 +72,9 @@ def plan_mediation(
     at, levels = variables_by_level(x, m, y, covariates, homes)
     lines = []
     for level, present in at.items():
-        lines += [f"level: {level}", *_equations(level, x, m, y, covariates, present)]
-    lines += [line for level in levels for line in _definitions(level)]
+        equations = path_equations(PATHS[level], x, m, y, covariates, present)
+        lines += [f"level: {level}", *equations]
+    lines += [line for level in levels for line in level_definitions(level, PATHS[level])]
     if len(levels) == 2:
         lines += [
             "b_contextual := b_between - b_within",
@@ -76,6 +83,19 @@ def plan_mediation(
     return MediationPlan(
         x, m, y, tuple(covariates), design_name(x, m, y, homes), levels, "\n".join(lines)
     )
+
+
+def check_different(names: Sequence[str]) -> None:
+    """Refuse a column that is named twice.
+
+    Raises
+    ------
+    ModelError : names it.
+    """
+    again = [n for k, n in enumerate(names) if n in names[:k]]
+    if again:
+        raise ModelError("x, m, y and the covariates are different columns.",
+                         f"{again[0]!r} more than once", "name each once")  # fmt: skip
 
 
 def design_name(x: str, m: str, y: str, homes: Mapping[str, Home]) -> str:
@@ -93,10 +113,7 @@ def variables_by_level(
     ModelError : as ``plan_mediation``.
     """
     names = (x, m, y, *covariates)
-    if len(set(names)) < len(names):
-        again = next(n for n in names if names.count(n) > 1)
-        raise ModelError("x, m, y and the covariates are different columns.",
-                         f"{again!r} more than once", "name each once")  # fmt: skip
+    check_different(names)
     at = {
         level: [n for n in names if homes[n] in ("both", level)] for level in ("within", "between")
     }
@@ -122,11 +139,22 @@ def _varies(home: Home) -> str:
             "between": "between clusters only"}[home]  # fmt: skip
 
 
-def _equations(
-    level: str, x: str, m: str, y: str, covariates: Sequence[str], present: Sequence[str]
+def path_equations(
+    labels: tuple[str, str, str],
+    x: str,
+    m: str,
+    y: str,
+    covariates: Sequence[str],
+    present: Sequence[str],
 ) -> list[str]:
-    """The relations of one level among the variables that vary there."""
-    a, b, c = PATHS[level]
+    """The relations of one level among the variables that vary there.
+
+    Parameters
+    ----------
+    labels : of the paths x -> m, m -> y, x -> y.
+    present : variables that vary at the level.
+    """
+    a, b, c = labels
     others = [f"`{n}`" for n in covariates if n in present]
     to_m = [f"{a}*`{x}`"] * (x in present) + others
     to_y = [f"{b}*`{m}`"] * (m in present) + [f"{c}*`{x}`"] * (x in present) + others
@@ -140,8 +168,9 @@ def _equations(
     return out
 
 
-def _definitions(level: str) -> list[str]:
-    a, b, c = PATHS[level]
+def level_definitions(level: str, labels: tuple[str, str, str]) -> list[str]:
+    """Indirect, direct and total effect of a level from the labels of its paths."""
+    a, b, c = labels
     return [
         f"indirect_{level} := {a} * {b}",
         f"direct_{level} := {c}",
