@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from multilevel.design.generalized import GeneralizedDesign
 from multilevel.errors import InferenceError
-from multilevel.estimate.generalized.prepare import GeneralizedPrepared
+from multilevel.estimate.generalized.prepare import GeneralizedPrepared, prepare_generalized
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.estimate.generalized.solve import solve_generalized
 from multilevel.infer.compare import (
@@ -32,6 +32,7 @@ from multilevel.infer.conventions import InformationCriteria, Program, informati
 from multilevel.infer.distributions import chi_square_tail
 from multilevel.infer.generalized.compare_distribution import outcome_null
 from multilevel.infer.generalized.compare_nesting import OutcomeNesting, outcome_nesting
+from multilevel.infer.generalized.compare_reduce import take_outcome_rows
 from multilevel.infer.generalized.draws import start_from
 from multilevel.infer.generalized.effects import is_nested_chain, with_blocks
 from multilevel.infer.mixture import NullDistribution
@@ -107,7 +108,8 @@ def compare_outcomes(
     candidates : in any order; they are ordered by their number of parameters.
     rng : used only where the null distribution has no closed form.
     program : whose rules AIC and BIC follow.
-    refit : refit all models by one approximation where theirs differ.
+    refit : refit all models to the rows that all have, and by one approximation, where theirs
+        differ.
     allow : names of refusals to lift (``infer.compare.ALLOWABLE``).
 
     Raises
@@ -121,9 +123,13 @@ def compare_outcomes(
     allowed = check_allowed(allow)
     models = list(candidates)
     _check_penalties(models)
+    shared: list[str] = []
+    if refit and OTHER_ROWS not in allowed:
+        models, shared = _on_common_rows(models)
     _check_rows(models, allowed)
     _check_data(models)
     models, notes = _by_same_approximation(models, refit)
+    notes = [*shared, *notes]
     models.sort(key=lambda c: c.fit.n_parameters)
     tests = tuple(outcome_test(a, b, rng, allowed) for a, b in pairwise(models))
     criteria = tuple(outcome_criteria(c.design, c.fit, program) for c in models)
@@ -167,9 +173,44 @@ def _check_rows(models: Sequence[OutcomeCandidate], allow: tuple[str, ...]) -> N
             "Models must be fitted to the same rows; the likelihoods of other rows cannot be "
             "compared.",
             f"{len(only)} row(s) are in one of {models[0].label} and {c.label} only (rows {shown})",
-            "drop rows with missing values of any predictor before fitting; "
+            "pass refit=True to refit all models to the rows that all have; "
             f'allow=("{OTHER_ROWS}",) lists the models without a test',
         )
+
+
+def _on_common_rows(
+    models: list[OutcomeCandidate],
+) -> tuple[list[OutcomeCandidate], list[str]]:
+    """Refit the models that have rows which another lacks."""
+    if len({c.design.mean.rows.n_table for c in models}) > 1:
+        return models, []
+    common = models[0].design.mean.rows.kept
+    for c in models[1:]:
+        common = np.intersect1d(common, c.design.mean.rows.kept)
+    if not len(common):
+        raise InferenceError(
+            "The models must have rows in common.", "none", "compare models of the same rows"
+        )
+    out, changed = [], []
+    for c in models:
+        kept = c.design.mean.rows.kept
+        if len(kept) == len(common):
+            out.append(c)
+            continue
+        prepared = prepare_generalized(
+            take_outcome_rows(c.design, np.flatnonzero(np.isin(kept, common)))
+        )
+        fit = solve_generalized(
+            prepared,
+            points=c.fit.approximation.points if prepared.problem.blocks else None,
+            psi_start=start_from(prepared.problem, c.fit.psi),
+            check=False,
+        )
+        out.append(OutcomeCandidate(c.label, prepared, fit))
+        changed.append(f"{c.label} (of {len(kept)})")
+    if not changed:
+        return out, []
+    return out, [f"Refitted to the {len(common)} rows that all models have: {', '.join(changed)}."]
 
 
 def _same_rows(one: OutcomeCandidate, two: OutcomeCandidate) -> bool:

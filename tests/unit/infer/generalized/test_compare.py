@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import chi2
 
@@ -191,3 +192,18 @@ def test_what_cannot_be_compared_is_refused():
         mlm.compare(m, gaussian)
     with pytest.raises(InferenceError, match="takes fitted models"):
         mlm.compare(m, "m")
+
+
+def test_a_refit_takes_the_rows_that_all_models_have():
+    data = pd.DataFrame(table())
+    data["arm"] = data["arm"].astype(object)
+    data.loc[[3, 17, 40, 41, 42], "arm"] = None
+    small = mlm.fit("binary ~ x + (1 | g)", data, family="binomial", n_quad=1)
+    large = mlm.fit("binary ~ x + arm + (1 | g)", data, family="binomial", n_quad=1)
+    with pytest.raises(InferenceError, match="refit=True"):
+        mlm.compare(small, large)
+    found = mlm.compare(small, large, refit=True)
+    rest = data[data["arm"].notna()]
+    same = mlm.fit("binary ~ x + (1 | g)", rest, family="binomial", n_quad=1)
+    assert found.to_frame()["criterion"][0] == pytest.approx(same.minus2_loglik, abs=1e-7)
+    assert "Refitted to the 235 rows that all models have: m0 (of 240)." in found.sentence
