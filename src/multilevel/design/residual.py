@@ -23,6 +23,7 @@ from multilevel.errors import DesignError
 from multilevel.model.covariance.correlation import CorrelationMap
 from multilevel.model.formula.compile import Compiled, compile_columns
 from multilevel.model.residual import ResidualTerm
+from multilevel.model.scale_power import POWER_OF_MEAN, split_power
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -39,7 +40,8 @@ class _Workbench:
 
 def scale_part(scale: str | None) -> Compiled | None:
     """The compiled model for the log residual variance."""
-    return None if scale is None else compile_columns(scale)
+    rest = None if scale is None else split_power(scale)[0]
+    return None if rest is None else compile_columns(rest)
 
 
 def residual_layout(
@@ -76,8 +78,11 @@ def residual_layout(
         check_distinct(term, position, codes, order, units, kept)
     by_codes, groups = _categories(term, bench)
     group_of = _unit_groups(term, by_codes, codes, units)
-    matrix, names, cells, recipe = _variance_columns(scale, bench, by_codes, groups, occasions,
+    rest, has_power = (None, False) if scale is None else split_power(scale)
+    matrix, names, cells, recipe = _variance_columns(rest, bench, by_codes, groups, occasions,
                                               position)  # fmt: skip
+    if has_power:  # zeros until the means are estimated: see ResidualLayout.with_means
+        matrix, names = np.column_stack([matrix, np.zeros(n)]), (*names, POWER_OF_MEAN)
     maps = _maps(term, position, codes, order, starts, group_of, groups, occasions)
     return ResidualLayout(
         term, order, starts, units, codes, position, maps, group_of, groups, matrix, names,

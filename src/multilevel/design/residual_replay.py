@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from multilevel.design.centring import match_levels
 from multilevel.design.encode import replay_columns
-from multilevel.design.residual_layout import ResidualLayout
+from multilevel.design.residual_layout import ResidualLayout, log_square
 from multilevel.design.residual_time import new_positions, raw_times
 from multilevel.design.variables import Positions, Source, take
 from multilevel.errors import DesignError
@@ -38,8 +38,12 @@ class NewResiduals:
     is_known: NDArray[np.bool_]
 
 
-def new_residuals(layout: ResidualLayout, data: Any, kept: Positions) -> NewResiduals:
+def new_residuals(
+    layout: ResidualLayout, data: Any, kept: Positions, means: Array
+) -> NewResiduals:
     """Lay a residual structure over the rows ``kept`` of a new table.
+
+    ``means`` (n,) of these rows, random effects zero: where the variance is a power of them.
 
     Raises
     ------
@@ -48,7 +52,8 @@ def new_residuals(layout: ResidualLayout, data: Any, kept: Positions) -> NewResi
     source, n, term = Source(as_table(data)), len(kept), layout.term
     if term is None or not term.factors:
         units = np.full(n, -1)
-        return NewResiduals(units, np.zeros((n, 1)), *_variances(layout, source, kept, units))
+        columns, known = _variances(layout, source, kept, units, means)
+        return NewResiduals(units, np.zeros((n, 1)), columns, known)
     source.check([*term.coordinates, *term.factors], term.text)
     codes, levels = source.group_codes(term.factors, kept)
     units = np.append(match_levels(levels, layout.units), -1)[codes]
@@ -58,10 +63,21 @@ def new_residuals(layout: ResidualLayout, data: Any, kept: Positions) -> NewResi
         units = np.where(known, units, -1)
     else:
         places = np.full((n, 1), -1.0)
-    return NewResiduals(units, places, *_variances(layout, source, kept, units))
+    return NewResiduals(units, places, *_variances(layout, source, kept, units, means))
 
 
 def _variances(
+    layout: ResidualLayout, source: Source, kept: Positions, units: NDArray[np.int64],
+    means: Array,
+) -> tuple[Array, NDArray[np.bool_]]:  # fmt: skip
+    """Columns of the log variance, the power of the mean last, and whether the cell is known."""
+    columns, known = _linear_variances(layout, source, kept, units)
+    if layout.has_power_of_mean:
+        columns = np.column_stack([columns, log_square(means)])
+    return columns, known
+
+
+def _linear_variances(
     layout: ResidualLayout, source: Source, kept: Positions, units: NDArray[np.int64]
 ) -> tuple[Array, NDArray[np.bool_]]:
     """Columns of the log variance, and whether the row's cell is known (else the reference)."""

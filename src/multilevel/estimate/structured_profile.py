@@ -143,6 +143,12 @@ def fixed_profile_limits(
         raise EstimationError(
             "A profile of fixed effects needs a fit by ML.", "REML", 'use update(method="ml")'
         )
+    if prepared.layout.has_power_of_mean:
+        raise EstimationError(
+            "A profile of fixed effects needs variances that do not depend on them.",
+            "scale= has power(mean)",
+            'take kind="wald" or kind="bootstrap"',
+        )
     estimate = float(fit.beta[index])
     step = z * float(np.sqrt(fit.vcov_beta[index, index]))
     ends = []

@@ -23,18 +23,18 @@ Array = NDArray[np.float64]
 
 def predicted_residuals(
     prepared: StructuredPrepared, objective: StructuredObjective, psi: Array, data: Any,
-    kept: Positions,
+    kept: Positions, means: Array,
 ) -> Array:  # fmt: skip
     """Predicted residuals of the rows ``kept`` of a new table: (n,), response units.
 
     Zero for a unit without data, and for a row without a place in time (an occasion that was not
-    observed, for structures by occasion).
+    observed, for structures by occasion). ``means`` (n,) of these rows, random effects zero.
     """
     layout = prepared.layout
     out = np.zeros(len(kept))
     if not layout.has_correlation:
         return out
-    new = new_residuals(layout, data, kept)
+    new = new_residuals(layout, data, kept, means)
     phi = psi[objective.n_theta :]
     whitened = objective.conditional_residuals(psi)[:, None]
     # R^-1 e, relative, in the order of the sorted rows, response units

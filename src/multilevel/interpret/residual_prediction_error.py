@@ -23,6 +23,7 @@ from multilevel.errors import InferenceError
 from multilevel.estimate.records import Fit
 from multilevel.estimate.structured import StructuredPrepared
 from multilevel.infer.residual_clusters import independent_units
+from multilevel.interpret.fitted import fixed_part
 from multilevel.likelihood.residual.dense import (
     correlations,
     log_sd,
@@ -64,7 +65,7 @@ def prediction_errors(
     design, layout = prepared.plain.design, prepared.layout
     conditional = kind == "conditional"
     rows = replay(design, data, groups="match" if kind != "population" else "ignore")
-    new = new_residuals(layout, data, rows.rows.kept)
+    new = new_residuals(layout, data, rows.rows.kept, fixed_part(rows.X, fit.beta, rows.offset))
     own = np.exp(new.variance_columns @ phi[: len(layout.variance_names)])
     total = fit.sigma2 * np.where(new.is_known, own, np.nan)
     if kind != "population":
