@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from multilevel.api.structural_mixed import (
+    FamilyName,
+    are_crossed,
+    checked_families,
+    fit_structural_mixed,
+)
 from multilevel.api.structural_result import StructuralResult, check_option
 from multilevel.design.blocks import NOT_CERTIFIED
 from multilevel.design.structural import (
@@ -21,6 +27,7 @@ from multilevel.estimate.structural import (
     fit_model,
     prepare_structural,
 )
+from multilevel.estimate.structural_boundary import fit_admissible
 from multilevel.infer.structural import (
     StdErrorType,
     check_std_errors,
@@ -50,6 +57,9 @@ def sem(
     latent_scale: LatentScale = "loading",
     std_errors: StdErrorType = "observed",
     allow: Sequence[str] = (),
+    families: Mapping[str, FamilyName] | None = None,
+    n_quad: int | tuple[int, ...] | None = None,
+    seed: int = 0,
 ) -> StructuralResult:
     r"""Fit a structural equation model of two levels or more by maximum likelihood.
 
@@ -92,7 +102,18 @@ def sem(
         predictors) or ``"robust"`` (MLR: valid without normality).
     allow : ``"not_certified"`` returns estimates that are not shown to be the optimum, with a
         warning; ``"inadmissible"`` returns random slopes with a negative variance or an impossible
-        correlation (without random slopes these are returned, and said, in any case).
+        correlation, where else the fit ends at the boundary (a variance of zero, or a correlation
+        of one) and says so. Without random slopes negative variances are returned, and said, in
+        any case.
+    families : ``{variable: family}``, or ``{variable: (family, link)}``, of level-1 variables that
+        are not Gaussian, in the words of ``fit``: ``"binomial"`` (0/1), ``"ordinal"``,
+        ``"poisson"``, ``"negative_binomial"``, ``"gamma"``, ``"beta"``, ... Their random effects
+        are integrated by quadrature or Laplace's approximation; the result is a
+        ``multilevel.api.structural_mixed.MixedStructuralResult``. Cluster columns that are not
+        nested in each other (crossed) lead to the same, with a heading for each:
+        ``level: within``, ``level: school``, ``level: neighbourhood``.
+    n_quad : quadrature points per dimension of the integrals; 1 is Laplace; None chooses.
+    seed : of the importance sampling by which the error of Laplace's approximation is estimated.
 
     Returns
     -------
@@ -130,6 +151,27 @@ def sem(
     kind = check_std_errors(std_errors)
     table = as_table(data)
     clusters = cluster_columns(cluster)
+    chosen = checked_families(families)
+    if chosen or are_crossed(table, clusters):
+        if group is not None:
+            raise ModelError(
+                "Models with families= or crossed clusters have one group.",
+                f"group={group!r}",
+                "use the group as a predictor, or fit the groups one by one",
+            )
+        mixed = fit_structural_mixed(
+            text, table, clusters=clusters, families=chosen, missing=missing,
+            exogenous=exogenous, latent_scale=latent_scale, std_errors=kind, n_quad=n_quad,
+            seed=seed,
+        )  # fmt: skip
+        _require_certified(mixed.fit, allow)
+        return mixed
+    if n_quad is not None:
+        raise ModelError(
+            "n_quad= belongs to models whose integrals are approximated.",
+            f"n_quad={n_quad!r} for Gaussian variables on nested levels, whose likelihood is exact",
+            "leave it out, or name families=",
+        )
     parsed = parse_structural(text, clusters[0] if clusters else None, clusters[1:])
     fixed = () if exogenous == "modelled" else fixed_candidates(parsed)
     if exogenous == "auto" and missing == "fiml":
@@ -152,7 +194,8 @@ def sem(
     check_identified(model)
     design = build_structural_design(model, table, group=group, missing=missing)
     problem = prepare_structural(design)
-    fit = fit_model(problem)
+    is_bounded = bool(model.random_slopes) and INADMISSIBLE not in allow
+    fit = fit_admissible(problem) if is_bounded else fit_model(problem)
     result = StructuralResult(problem, fit, kind)
     _require_admissible(result, allow)
     _require_certified(fit, allow)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records, square_frame
+from multilevel.api.structural_bounds import StructuralBoundMethods
 from multilevel.api.structural_pictures import StructuralPictureMethods
 from multilevel.api.structural_scores import StructuralScoreMethods
 from multilevel.errors import ModelError
@@ -99,7 +100,7 @@ def interval_of(
     )
 
 
-class StructuralResult(StructuralPictureMethods, StructuralScoreMethods):
+class StructuralResult(StructuralPictureMethods, StructuralScoreMethods, StructuralBoundMethods):
     """A fitted structural model; printing it gives the summary. ``multilevel.sem`` makes it.
 
     Attributes
@@ -125,7 +126,8 @@ class StructuralResult(StructuralPictureMethods, StructuralScoreMethods):
     ) -> pd.DataFrame:
         """The parameter table with estimates, z tests and intervals.
 
-        Columns: ``level, group, lhs, op, rhs, label, status`` (free, fixed, exogenous),
+        Columns: ``level, group, lhs, op, rhs, label, status`` (free, fixed, exogenous,
+        boundary),
         ``estimate, std_error, statistic, p_value, conf_low, conf_high, standardized``. A fixed
         parameter has no standard error (NaN). ``attrs["sentence"]`` says what they rest on.
         """
@@ -215,7 +217,7 @@ class StructuralResult(StructuralPictureMethods, StructuralScoreMethods):
             "op": [p.op for p in rows],
             "rhs": [p.rhs for p in rows],
             "label": [p.label for p in rows],
-            "status": [_status(p) for p in rows],
+            "status": [_status(p, self.fit) for p in rows],
         }
 
     # -- fit -----------------------------------------------------------------------------------
@@ -306,6 +308,7 @@ class StructuralResult(StructuralPictureMethods, StructuralScoreMethods):
             explained=explained_variances(self.problem, self.fit),
             slopes=self._upper_slopes(covariance),
             faults=self.inadmissible,
+            boundary=self.boundary,
             measures=self.fit_measures,
             advice=self.advice,
         )
@@ -322,8 +325,11 @@ class StructuralResult(StructuralPictureMethods, StructuralScoreMethods):
         return render_html(structural_title(self.fit), self.sections())
 
 
-def _status(p: Parameter) -> str:
-    return "free" if p.is_free else "exogenous" if p.origin == "exogenous" else "fixed"
+def _status(p: Parameter, fit: StructuralFit) -> str:
+    if not p.is_free:
+        return "exogenous" if p.origin == "exogenous" else "fixed"
+    is_held = fit.boundary is not None and not np.any(fit.boundary.tangent[p.free])
+    return "boundary" if is_held else "free"
 
 
 def _with_tests(names: dict[str, list[str]], tests: ParameterTests) -> pd.DataFrame:

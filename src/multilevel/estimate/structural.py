@@ -43,6 +43,22 @@ _MAX_SLOPES = 80  # more is needed only along the edge of negative slope varianc
 
 
 @dataclass(frozen=True)
+class Boundary:
+    """What is left to vary where variances are zero or correlations one.
+
+    Attributes
+    ----------
+    tangent : (q, m) derivative of the free parameters in the m that are left.
+    hessian : (m, m) exact Hessian of the criterion in these.
+    sentences : what is at the boundary, in words.
+    """
+
+    tangent: Array
+    hessian: Array
+    sentences: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class StructuralFit:
     """Numbers of one fitted structural model.
 
@@ -55,6 +71,7 @@ class StructuralFit:
     certificate : evidence that the estimates are the optimum.
     known_hessian : (q, q) exact Hessian of the criterion at ``theta``, on which the certificate
         rests; None where it was not computed.
+    boundary : at the boundary, what is left to vary; None inside.
     """
 
     model: StructuralModel
@@ -64,6 +81,7 @@ class StructuralFit:
     n_clusters: int
     certificate: Certificate
     known_hessian: Array | None = None
+    boundary: Boundary | None = None
 
     @property
     def n_parameters(self) -> int:

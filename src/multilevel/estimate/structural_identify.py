@@ -25,7 +25,8 @@ def natural_units(objective: StructuralObjective, theta: Array) -> Array:
     for g in range(len(objective.groups)):
         for level, at in objective.implied(theta, g).items():
             names = objective.maps[g][level].names
-            size = np.sqrt(np.maximum(np.abs(np.diag(at.full_cov)), 1e-300))
+            size = np.sqrt(np.abs(np.diag(at.full_cov)))
+            size[size == 0.0] = 1.0  # a part whose variance is fixed at zero
             sd = dict(zip(names, size, strict=True))
             for p in objective.model.block(level, g):
                 if not p.is_free:
@@ -60,7 +61,7 @@ def moment_jacobian(objective: StructuralObjective, theta: Array) -> Array:
         # a random slope is known from its cluster, like a between part; but it has its own mean
         b = data.n_both
         own = [np.sqrt(np.abs(np.diag(cov))) for cov in (at.cov_within, at.cov_between)]
-        within, between = (np.maximum(size, 1e-300) for size in own)
+        within, between = (np.maximum(size, 1e-150) for size in own)
         mean = along.mean_within.copy()
         mean[:, :b] += along.mean_between[:, :b]
         parts += [mean / within, along.mean_between[:, b:] / between[b:]]
@@ -82,7 +83,8 @@ def _nested_jacobian(objective: NestedObjective, theta: Array, g: int) -> list[A
     sizes: dict[str, float] = {}
     for level, at in objective.implied(theta, g).items():
         mean, cov = objective.maps[g][level].directions(at)
-        size = np.maximum(np.sqrt(np.abs(np.diag(at.cov))), 1e-300)
+        size = np.sqrt(np.abs(np.diag(at.cov)))
+        size[size == 0.0] = 1.0  # a part whose variance is fixed at zero
         rows, columns = np.tril_indices(len(size))
         parts.append((cov / np.outer(size, size))[:, rows, columns])
         for k, name in enumerate(model.located(level)):  # a mean is the sum over the levels

@@ -20,8 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.errors import InferenceError
-from multilevel.estimate.structural import StructuralFit, StructuralProblem, hessian_at
+from multilevel.estimate.structural import (
+    Boundary,
+    StructuralFit,
+    StructuralProblem,
+    hessian_at,
+)
 from multilevel.infer.distributions import normal_quantile, normal_tail
+from multilevel.likelihood.structural.objective import StructuralObjective
 from multilevel.model.structural.records import StructuralModel
 
 Array = NDArray[np.float64]
@@ -105,6 +111,8 @@ def structural_covariance(
     """
     objective = problem.objective(fit.model)
     sentence = _SENTENCES[type].format(n=fit.n_clusters)
+    if fit.boundary is not None:
+        return _at_boundary(objective, fit, fit.boundary, type, sentence)
     if type == "expected":
         if fit.model.random_slopes or fit.model.higher:
             slopes = f"random slopes {', '.join(fit.model.slope_names)}"
@@ -125,6 +133,41 @@ def structural_covariance(
                 " standard errors are unreliable."
             )
     return StructuralCovariance(type, inverse, sentence)
+
+
+def _at_boundary(
+    objective: StructuralObjective,
+    fit: StructuralFit,
+    boundary: Boundary,
+    type: StdErrorType,
+    sentence: str,
+) -> StructuralCovariance:
+    """Covariance of the parameters that are left, given the boundary; zero for those on it."""
+    T = boundary.tangent
+    half = 0.5 * boundary.hessian
+    if type == "expected" and not (fit.model.random_slopes or fit.model.higher):
+        half = T.T @ objective.information(fit.theta) @ T
+    inverse = inverse_information(half, "observed")
+    if type == "robust":
+        scores = objective.scores(fit.theta) @ T
+        inverse = inverse @ (scores.T @ scores) @ inverse
+    sentence += " They are given the boundary: what is estimated at it has none."
+    return StructuralCovariance(type, T @ inverse @ T.T, sentence)
+
+
+def require_inside(fit: StructuralFit, what: str) -> None:
+    """Refuse a method that moves all parameters freely where the estimates are at a boundary.
+
+    Raises
+    ------
+    InferenceError : estimates at the boundary.
+    """
+    if fit.boundary is not None:
+        raise InferenceError(
+            f"{what} moves all parameters both ways, so the estimates must lie inside.",
+            " ".join(fit.boundary.sentences),
+            'write interval="monte_carlo" or "delta" (given the boundary), or make the slope fixed',
+        )
 
 
 def covariance_if_any(

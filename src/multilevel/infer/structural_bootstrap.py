@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from multilevel.errors import InferenceError, ModelError
 from multilevel.estimate.structural import StructuralFit, StructuralProblem
 from multilevel.estimate.structural_resample import resample_clusters
-from multilevel.infer.structural import defined_at
+from multilevel.infer.structural import defined_at, require_inside
 
 Array = NDArray[np.float64]
 
@@ -43,7 +43,8 @@ def bootstrap_intervals(
     Raises
     ------
     InferenceError : a model without clusters, a confidence level outside (0, 1), fewer than 50
-        draws, or more than one in five refits without a certified optimum.
+        draws, more than one in five refits without a certified optimum, or estimates at the
+        boundary.
     """
     if not 0.0 < conf_level < 1.0:
         raise InferenceError(
@@ -55,6 +56,7 @@ def bootstrap_intervals(
     if not fit.model.cluster:
         raise InferenceError("The bootstrap draws clusters.", "a model without clusters",
                              'write interval="monte_carlo" or "profile"')  # fmt: skip
+    require_inside(fit, "The bootstrap")
     refits = resample_clusters(problem, fit.theta, n_draws, rng)
     draws = np.full((n_draws, len(fit.model.defined)), np.nan)
     n_undefined = 0

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from multilevel.errors import InferenceError, LikelihoodError, ModelError
 from multilevel.estimate.structural import StructuralFit, StructuralProblem, hessian_at
 from multilevel.infer.distributions import normal_quantile
-from multilevel.infer.structural import defined_at, inverse_information
+from multilevel.infer.structural import defined_at, inverse_information, require_inside
 from multilevel.likelihood.structural.objective import StructuralObjective
 
 Array = NDArray[np.float64]
@@ -43,12 +43,14 @@ def profile_intervals(
 
     Raises
     ------
-    InferenceError : a confidence level outside (0, 1); an information without an inverse.
+    InferenceError : a confidence level outside (0, 1); an information without an inverse;
+        estimates at the boundary.
     """
     if not 0.0 < conf_level < 1.0:
         raise InferenceError(
             "conf_level lies between 0 and 1.", f"{conf_level!r}", "write conf_level=0.95"
         )
+    require_inside(fit, "A likelihood profile")
     objective = problem.objective(fit.model)
     vcov = inverse_information(0.5 * hessian_at(problem, fit), "observed")
     rise = float(normal_quantile(0.5 + 0.5 * conf_level)) ** 2

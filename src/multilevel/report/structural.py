@@ -40,6 +40,7 @@ class StructuralReport:
     faults: tuple[str, ...]
     measures: FitMeasures
     advice: tuple[str, ...]
+    boundary: tuple[str, ...] = ()
 
 
 def structural_title(fit: StructuralFit) -> tuple[str, ...]:
@@ -52,6 +53,8 @@ def structural_sections(report: StructuralReport) -> list[Section]:
     out = []
     if report.faults:
         out.append(Section("INADMISSIBLE SOLUTION", sentences=report.faults))
+    if report.boundary:
+        out.append(Section("AT THE BOUNDARY", sentences=report.boundary))
     out.append(_data(report))
     model = report.fit.model
     for g, label in enumerate(model.groups):
@@ -138,11 +141,12 @@ def _grid(report: StructuralReport, rows: Sequence[int]) -> Grid:
             pointed_at |= {s.outcome for s in report.fit.model.random_slopes}
         words = _words(p, p.lhs in pointed_at)
         known = np.isfinite(tests.std_error[k])
+        held = "boundary" if p.is_free and report.boundary else "none" if p.is_free else "fixed"
         body.append(
             (
                 f"{words} ({p.label})" if p.label else words,
                 number(float(tests.estimate[k]), decimals),
-                number(float(tests.std_error[k]), decimals) if known else "fixed",
+                number(float(tests.std_error[k]), decimals) if known else held,
                 number(float(tests.statistic[k]), 2) if known else "",
                 p_text(float(tests.p_value[k])) if known else "",
                 share(float(report.standardized[k])),

@@ -1,0 +1,420 @@
+"""Estimates within what a population can have: variances of zero, correlations of one.
+
+Where the likelihood is highest at a negative variance or an impossible correlation, the covariance
+matrix is written ``S = L L'`` and the criterion is minimised in L: first with L square, from
+inside; then, where S turns out to have rank r, with the r columns that are left. There the point is an
+optimum if the gradient vanishes along the matrices of rank r and if no variance in a direction in
+which S is zero would raise the likelihood: ``N'(dF/dS)N`` positive semidefinite, N spanning these
+directions (first-order condition on the cone of covariance matrices; Shapiro 1988). Standard errors
+are those of the parameters that are left, given the boundary (as for singular mixed models).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from multilevel.errors import EstimationError, LikelihoodError
+from multilevel.estimate.certificate import (
+    BOUNDARY_LIMIT,
+    CURVATURE_LIMIT,
+    DECREMENT_LIMIT,
+    curvature_floor,
+    scaled_gradient,
+)
+from multilevel.estimate.records import Certificate
+from multilevel.estimate.structural import Boundary, StructuralFit, StructuralProblem, fit_model
+from multilevel.estimate.structural_start import start_values
+from multilevel.estimate.trust_region import Path, minimise
+from multilevel.likelihood.structural.objective import StructuralObjective
+from multilevel.model.structural.boundary import CovarianceBlock, covariance_blocks
+from multilevel.model.structural.records import StructuralModel
+
+Array = NDArray[np.float64]
+_STEP = 1e-30
+_TOLERANCE = 1e-10
+_MOST = 300
+_FLOORS = (0.02, 0.3)  # smallest eigenvalue of the start, as a share of the variances
+_ZERO = 1e-7  # share of the variances below which an eigenvalue is zero
+
+
+def fit_admissible(problem: StructuralProblem) -> StructuralFit:
+    """Estimate without bounds, and within them where that ends at an impossible point.
+
+    Where bounds cannot be kept (shared or partly fixed covariances), the fit without them comes
+    back as it is.
+
+    Raises
+    ------
+    EstimationError : as ``fit_model``.
+    """
+    try:
+        free = fit_model(problem)
+    except EstimationError as error:
+        if not isinstance(error.__cause__, LikelihoodError):
+            raise
+        return fit_within_bounds(problem)
+    if free.certificate.is_certified and is_inside(problem, free):
+        return free
+    try:
+        return fit_within_bounds(problem, free)
+    except EstimationError:
+        return free
+
+
+def is_inside(problem: StructuralProblem, fit: StructuralFit) -> bool:
+    """Whether all covariance matrices above level 1 are positive semidefinite."""
+    objective = problem.objective(fit.model)
+    for g in range(len(fit.model.groups)):
+        for level, at in objective.implied(fit.theta, g).items():
+            if level == "within" or not len(at.S):
+                continue
+            size = np.diag(at.S)
+            unit = np.sqrt(np.where(size > 0.0, size, 1.0))
+            if size.min() < 0.0 or np.linalg.eigvalsh(at.S / np.outer(unit, unit))[0] < -1e-8:
+                return False
+    return True
+
+
+@dataclass(frozen=True)
+class _Root:
+    """One block with its order of variables, the rank r of its matrix ``L L'``, and (k,) units."""
+
+    block: CovarianceBlock
+    order: tuple[int, ...]
+    rank: int
+    unit: Array
+
+    def matrix(self, theta: Array) -> Array:
+        """(k, k) the matrix in these units, in the order of the block."""
+        names = self.block.names
+        S = np.array([[theta[self.block.free[a, b]] for b in names] for a in names])
+        return np.asarray(S / np.outer(self.unit, self.unit))
+
+    @property
+    def entries(self) -> list[tuple[int, int]]:
+        """Rows and columns of the free entries of L, (k, r) lower trapezoidal."""
+        k = len(self.order)
+        return [(a, b) for a in range(k) for b in range(min(a + 1, self.rank))]
+
+    @property
+    def places(self) -> NDArray[np.intp]:
+        """(k, k) index of the free parameter of each entry of S, in the order of L."""
+        names = [self.block.names[i] for i in self.order]
+        return np.array([[self.block.free[a, b] for b in names] for a in names], dtype=np.intp)
+
+
+class _RootMap:
+    """Free parameters theta (q,) as a function of phi: those outside the blocks, then entries."""
+
+    def __init__(self, n_free: int, roots: tuple[_Root, ...]) -> None:
+        self.roots, self.n_free = roots, n_free
+        inside = {int(k) for root in roots for k in root.places.ravel()}
+        self.outside = np.array([k for k in range(n_free) if k not in inside], dtype=np.intp)
+        self.size = len(self.outside) + sum(len(r.entries) for r in roots)
+
+    def _factors(self, phi: NDArray[np.generic]) -> list[tuple[_Root, NDArray[np.generic]]]:
+        at, out = len(self.outside), []
+        for root in self.roots:
+            L = np.zeros((len(root.order), root.rank), dtype=phi.dtype)
+            for a, b in root.entries:
+                L[a, b] = phi[at]
+                at += 1
+            out.append((root, L))
+        return out
+
+    def theta(self, phi: NDArray[np.generic]) -> NDArray[np.generic]:
+        """(q,) parameters; real or complex."""
+        out = np.zeros(self.n_free, dtype=phi.dtype)
+        out[self.outside] = phi[: len(self.outside)]
+        for root, L in self._factors(phi):
+            out[root.places] = L @ L.T  # type: ignore[operator]
+        return out
+
+    def phi(self, theta: Array, factors: list[Array]) -> Array:
+        """(m,) the point with these factors L."""
+        parts = [theta[self.outside]]
+        for root, L in zip(self.roots, factors, strict=True):
+            parts.append(np.array([L[a, b] for a, b in root.entries]))
+        return np.concatenate(parts)
+
+    def tangent(self, phi: Array) -> Array:
+        """(q, m) derivative of theta."""
+        out = np.zeros((self.n_free, self.size))
+        out[self.outside, np.arange(len(self.outside))] = 1.0
+        at = len(self.outside)
+        for root, L in self._factors(phi):
+            for a, b in root.entries:
+                half = np.zeros((len(L), len(L)))
+                half[a] = L[:, b]
+                out[root.places, at] = half + half.T
+                at += 1
+        return out
+
+
+def fit_within_bounds(
+    problem: StructuralProblem, fit: StructuralFit | None = None
+) -> StructuralFit:
+    """Maximum likelihood with covariance matrices that a population can have.
+
+    Parameters
+    ----------
+    fit : the fit without bounds, as a start; None starts from the moments of the data.
+
+    Raises
+    ------
+    EstimationError : covariances that are shared or partly fixed, so that the bound cannot be kept;
+        a likelihood without a maximum.
+    """
+    model = problem.design.model
+    levels = [level for level in model.levels if level != "within"]
+    blocks, refused = covariance_blocks(model, levels)
+    inside = {n for names in refused for n in names}
+    if inside & set(model.slope_names) or not blocks:
+        raise EstimationError(
+            "Variances and covariances of random slopes are held within bounds where they are all"
+            " free, each on its own.",
+            "labels that they share, or covariances fixed at 0, among "
+            + ", ".join(sorted(inside) or model.slope_names),
+            "free these covariances, or make a random slope fixed",
+        )
+    objective = problem.objective(model)
+    theta = start_values(model, list(problem.moments)) if fit is None else fit.theta
+    roots = tuple(
+        _Root(b, tuple(range(len(b.names))), len(b.names), _unit(problem, b, theta)) for b in blocks
+    )
+    found = [p for p in (_from(objective, roots, theta, floor) for floor in _FLOORS) if p]
+    if not found:
+        raise EstimationError(
+            "The likelihood must exist at the start values.", "it does not, inside the bounds",
+            "give start values, like start(0.5)*x",
+        )  # fmt: skip
+    best = min(found, key=lambda pair: pair[1].value)
+    return _finish(problem, objective, *best)
+
+
+def _unit(problem: StructuralProblem, block: CovarianceBlock, theta: Array) -> Array:
+    """(k,) the size of each variable of a block that no estimate changes.
+
+    Standard deviations of the data; for a random slope the ratio of those of outcome and predictor
+    within clusters; for latent variables the start's.
+    """
+    moments = problem.moments[block.group]
+    sd: dict[str, float] = {}
+    for level in ("within", block.level):
+        own = moments[level]
+        for name, variance in zip(own.names, np.diag(own.cov), strict=True):
+            sd[name] = float(np.hypot(sd.get(name, 0.0), np.sqrt(max(float(variance), 0.0))))
+    for slope in problem.design.model.random_slopes:
+        sd[slope.name] = sd[slope.outcome] / max(sd[slope.predictor], 1e-300)
+    out = []
+    for name in block.names:
+        size = np.sqrt(abs(float(theta[block.free[name, name]])))
+        out.append(sd.get(name, max(size, 1e-3)))
+    return np.maximum(np.array(out), 1e-150)
+
+
+def _from(
+    objective: StructuralObjective, roots: tuple[_Root, ...], theta: Array, floor: float
+) -> tuple[_RootMap, Path, Array] | None:
+    """Minimise with square roots L from a point inside; None if the likelihood does not exist."""
+    factors = []
+    for root in roots:
+        values, vectors = np.linalg.eigh(root.matrix(theta))
+        raised = (vectors * np.maximum(values, floor)) @ vectors.T
+        factors.append(root.unit[:, None] * np.linalg.cholesky(raised))
+    mapped = _RootMap(len(theta), roots)
+    return _minimise(objective, mapped, mapped.phi(theta, factors))
+
+
+def _minimise(
+    objective: StructuralObjective, mapped: _RootMap, phi: Array
+) -> tuple[_RootMap, Path, Array] | None:
+    """Newton steps in phi, in units of its standard errors at the start."""
+
+    def gradient(at: NDArray[np.generic]) -> NDArray[np.generic]:
+        slope = objective.gradient(mapped.theta(at))
+        out = np.zeros(mapped.size, dtype=slope.dtype)
+        out[: len(mapped.outside)] = slope[mapped.outside]
+        start = len(mapped.outside)
+        for root, L in mapped._factors(at):
+            M = 0.5 * slope[root.places] * (1.0 + np.eye(len(root.order)))
+            back = 2.0 * M @ L
+            for a, b in root.entries:
+                out[start] = back[a, b]
+                start += 1
+        return out
+
+    def hessian(at: Array) -> Array:
+        out = np.zeros((mapped.size, mapped.size))
+        for a in range(mapped.size):
+            moved = at.astype(np.complex128)
+            moved[a] += 1j * _STEP
+            out[a] = np.imag(gradient(moved)) / _STEP
+        return 0.5 * (out + out.T)
+
+    try:
+        start = objective.value(np.asarray(mapped.theta(phi), dtype=np.float64))
+    except LikelihoodError:
+        return None
+    curve = np.abs(np.diag(hessian(phi)))
+    scale = 1.0 / np.sqrt(np.maximum(curve, 1e-8 * float(curve.max())))
+
+    def derivatives(at: Array) -> tuple[Array, Array]:
+        slope = np.asarray(gradient(at * scale), dtype=np.float64)
+        return slope * scale, hessian(at * scale) * np.outer(scale, scale)
+
+    path = minimise(
+        lambda at: objective.value(np.asarray(mapped.theta(at * scale), dtype=np.float64)),
+        derivatives,
+        phi / scale,
+        tolerance=max(_TOLERANCE, 1e-15 * abs(start)),
+        max_iterations=_MOST,
+        noise=lambda: 0.0,
+        start_value=start,
+    )
+    return mapped, path, scale
+
+
+def _reduced(mapped: _RootMap, phi: Array) -> tuple[_RootMap, Array]:
+    """The same point with roots of the rank that the matrices have."""
+    theta = np.asarray(mapped.theta(phi), dtype=np.float64)
+    roots, factors = [], []
+    for root in mapped.roots:
+        order, L = _pivoted(root.matrix(theta), _ZERO)
+        roots.append(replace(root, order=order, rank=L.shape[1]))
+        factors.append(root.unit[list(order)][:, None] * L)
+    out = _RootMap(mapped.n_free, tuple(roots))
+    return out, out.phi(theta, factors)
+
+
+def _pivoted(S: Array, zero: float) -> tuple[tuple[int, ...], Array]:
+    """Pivoted Cholesky factor (k, r) of a semidefinite matrix, and the order of its rows."""
+    left, order, columns = S.copy(), list(range(len(S))), []
+    for step in range(len(S)):
+        rest = order[step:]
+        best = max(rest, key=lambda i: left[i, i])
+        if left[best, best] <= zero:
+            break
+        order[step:] = [best, *(i for i in rest if i != best)]
+        column = left[:, best] / np.sqrt(left[best, best])
+        columns.append(column)
+        left = left - np.outer(column, column)
+    L = np.column_stack(columns) if columns else np.zeros((len(S), 0))
+    return tuple(order), L[order]
+
+
+def _finish(
+    problem: StructuralProblem,
+    objective: StructuralObjective,
+    mapped: _RootMap,
+    path: Path,
+    scale: Array,
+) -> StructuralFit:
+    """Polish at the rank that was found, certify, and put what happened into words."""
+    iterations, history = path.iterations, list(path.history)
+    smaller, phi = _reduced(mapped, path.theta * scale)
+    again = _minimise(objective, smaller, phi)
+    if again is not None:
+        mapped, path, scale = again
+        iterations, history = iterations + path.iterations, history + path.history
+    phi = path.theta * scale
+    theta = np.asarray(mapped.theta(phi), dtype=np.float64)
+    sentences = _sentences(problem.design.model, mapped, theta)
+    residual = _residual(objective, mapped, theta)
+    certificate = _certify(objective, path, iterations, history, residual, bool(sentences))
+    hessian = path.curvature / np.outer(scale, scale)
+    boundary = Boundary(mapped.tangent(phi), hessian, sentences) if sentences else None
+    units = problem.design.n_independent
+    out = StructuralFit(problem.design.model, theta, path.value, problem.design.n_rows, units,
+                        certificate, None)  # fmt: skip
+    return replace(out, boundary=boundary)
+
+
+def _residual(objective: StructuralObjective, mapped: _RootMap, theta: Array) -> float:
+    """Smallest eigenvalue of ``N'(dF/dS)N``, scaled by the variances; NaN inside."""
+    slope = np.asarray(objective.gradient(theta), dtype=np.float64)
+    worst = np.nan
+    for root in mapped.roots:
+        values, vectors = np.linalg.eigh(root.matrix(theta))
+        N = vectors[:, values <= _ZERO] * root.unit[:, None]
+        if not N.shape[1]:
+            continue
+        names = root.block.names
+        places = np.array([[root.block.free[a, b] for b in names] for a in names], dtype=np.intp)
+        M = 0.5 * slope[places] * (1.0 + np.eye(len(names)))
+        worst = float(np.fmin(worst, np.linalg.eigvalsh(N.T @ M @ N).min()))
+    return worst
+
+
+def _sentences(model: StructuralModel, mapped: _RootMap, theta: Array) -> tuple[str, ...]:
+    """What is zero, one sentence per block."""
+    out = []
+    for root in mapped.roots:
+        k = len(root.order)
+        if root.rank == k:
+            continue
+        block = root.block
+        where = f" in group {model.groups[block.group]}" if len(model.groups) > 1 else ""
+        at = f"at the {model.level_name(block.level)} level{where}"
+        S = root.matrix(theta)
+        none = [n for i, n in enumerate(block.names) if S[i, i] <= _ZERO]
+        if none:
+            words = " and ".join(none)
+            out.append(
+                f"The variance of {words} {at} is estimated as zero, and its covariances with it:"
+                " without that bound the likelihood would be highest at a negative variance. A"
+                " model in which it does not vary between clusters has the same likelihood."
+            )
+        rest = [n for n in block.names if n not in none]
+        if len(rest) > root.rank:
+            out.append(
+                f"{' and '.join(rest)} {at} are estimated as perfectly correlated (a combination of"
+                " them does not vary): the data hold too little information on their covariances."
+            )
+    return tuple(out)
+
+
+def _certify(
+    objective: StructuralObjective,
+    path: Path,
+    iterations: int,
+    history: list[float],
+    residual: float,
+    is_boundary: bool,
+) -> Certificate:
+    floor = curvature_floor(path.curvature)
+    reasons = []
+    if not path.decrement <= max(DECREMENT_LIMIT, 1e-12 * abs(path.value)):
+        reasons.append(f"-2 log-likelihood would still fall by about {path.decrement:.2g}")
+    if floor < CURVATURE_LIMIT:
+        reasons.append(f"the curvature is not positive (smallest eigenvalue {floor:.2g})")
+    elif floor < 1e-9:
+        reasons.append("the data do not determine all parameters (a flat direction)")
+    if residual < BOUNDARY_LIMIT:
+        reasons.append(f"a variance that is estimated as zero would raise it ({residual:.2g})")
+    gain = max(path.decrement, 1e-16)
+    sentence = f"At the optimum: -2 log-likelihood can fall by no more than {gain:.1g}."
+    if is_boundary:
+        sentence = (
+            "At the optimum, which lies on the boundary: -2 log-likelihood can fall by no more than"
+            f" {gain:.1g}, and no variance in a zero direction would lower it."
+        )
+    if reasons:
+        sentence = f"NOT at an optimum: {'; '.join(reasons)}. Do not trust these estimates."
+    return Certificate(
+        status="not_certified" if reasons else "singular" if is_boundary else "certified",
+        sentence=sentence,
+        newton_decrement=float(path.decrement),
+        max_scaled_gradient=scaled_gradient(path.gradient, path.curvature),
+        min_curvature=floor,
+        curvature="exact",
+        boundary_residual=float(residual),
+        redundant=(),
+        iterations=iterations,
+        evaluations=objective.n_evaluations,
+        restarts=len(_FLOORS) - 1,
+        history=tuple(history),
+    )
