@@ -70,6 +70,10 @@ class LikelihoodError(MultilevelError):
     """A likelihood that cannot be evaluated."""
 
 
+class NegativeIntegralError(LikelihoodError):
+    """A sparse quadrature grid, some of whose weights are negative, gave no positive likelihood."""
+
+
 class EstimationError(MultilevelError):
     """An estimation that cannot start or cannot be carried out."""
 

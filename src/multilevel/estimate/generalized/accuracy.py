@@ -19,7 +19,12 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from multilevel.errors import EstimationError
+from multilevel.errors import (
+    EstimationError,
+    LikelihoodError,
+    MultilevelError,
+    NegativeIntegralError,
+)
 from multilevel.estimate.generalized.prepare import GeneralizedPrepared
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.estimate.generalized.solve import rough_start, solve_generalized
@@ -33,7 +38,10 @@ Array = NDArray[np.float64]
 Accuracy = Literal["report", "auto", "none"]
 ACCURACIES: tuple[str, ...] = get_args(Accuracy)
 
-LADDER = {1: (7, 15, 25, 51, 101), 2: (7, 11, 15, 25), 3: (3, 5, 9)}
+LADDER = {
+    1: (7, 15, 25, 51, 101), 2: (7, 11, 15, 25), 3: (3, 5, 9),
+    4: (3, 5, 7), 5: (3, 5, 7), 6: (3, 5, 7), 7: (3, 5), 8: (3, 5),
+}  # fmt: skip
 DEFAULT = {1: 7, 2: 7}
 AFFORDABLE = 2_000_000  # rows x joint nodes of deep nesting up to which points are the default
 SCALE_POINTS = 11  # where only the scale effect of a Gaussian model is left to the quadrature
@@ -115,10 +123,20 @@ def fit_generalized(
     else:
         began = time.perf_counter()
         psi, modes = rough_start(prepared, penalty=penalty, progress=progress)
-        fit = solve_generalized(
-            prepared, points=points, penalty=penalty, psi_start=psi, modes_start=modes,
-            progress=progress, check=False,
-        )  # fmt: skip
+        try:
+            fit = solve_generalized(
+                prepared, points=points, penalty=penalty, psi_start=psi, modes_start=modes,
+                progress=progress, check=False,
+            )  # fmt: skip
+        except EstimationError as error:
+            why = _cancelled(error)
+            if why is None:
+                raise
+            laplace = fit_generalized(
+                prepared, n_quad=1, accuracy=accuracy, penalty=penalty, seed=seed, draws=draws,
+                progress=progress,
+            )  # fmt: skip
+            return _instead(laplace, points, why)
         fit = replace(fit, seconds={"estimation": time.perf_counter() - began})
     if accuracy == "auto" and dimensions(problem):
         return _climb(prepared, fit, points, penalty, progress)
@@ -126,6 +144,29 @@ def fit_generalized(
         sentence = f"{_how(fit)}. The error of this approximation was not estimated."
         return replace(fit, approximation=replace(fit.approximation, sentence=sentence))
     return with_error(prepared, fit, points, np.random.default_rng(seed), draws)
+
+
+def _cancelled(error: MultilevelError) -> NegativeIntegralError | None:
+    """The failure of a sparse grid behind an error, or None if it has another reason."""
+    for found in (error, error.__cause__):
+        if isinstance(found, NegativeIntegralError):
+            return found
+    return None
+
+
+def _instead(
+    laplace: GeneralizedFit, points: int | tuple[int, ...], why: NegativeIntegralError
+) -> GeneralizedFit:
+    """A Laplace fit that says why it stands in for quadrature."""
+    how = laplace.approximation
+    step = (
+        f"Quadrature on a sparse grid ({points} points) was not possible: some of its weights are "
+        f"negative, and its terms cancel ({why.found}). Laplace was used instead."
+    )
+    return replace(
+        laplace,
+        approximation=replace(how, steps=(step, *how.steps), sentence=f"{step} {how.sentence}"),
+    )
 
 
 def _check_points(n_quad: int | tuple[int, ...] | None) -> None:
@@ -176,7 +217,10 @@ def _how(fit: GeneralizedFit) -> str:
     if "scale effect alone" in fit.plan:
         return f"Adaptive quadrature over the scale effect with {how.points[0]} points"
     if len(set(how.points)) == 1:
-        return f"Adaptive quadrature with {how.points[0]} points per random effect"
+        grid = fit.plan.rpartition("sparse grid")
+        return f"Adaptive quadrature with {how.points[0]} points per random effect" + (
+            f" on a sparse grid{grid[2]}" if grid[1] else ""
+        )
     return f"Adaptive quadrature with {' x '.join(map(str, how.points))} points"
 
 
@@ -194,7 +238,13 @@ def _climb(
     error: ErrorEstimate | None = None
     share = float("nan")
     for k in ladder:
-        new = _again(prepared, fit, k, penalty, progress)
+        try:
+            new = _again(prepared, fit, k, penalty, progress)
+        except (LikelihoodError, EstimationError) as refused:
+            if isinstance(refused, EstimationError) and _cancelled(refused) is None:
+                raise
+            steps.append(f"{k} points were not possible: {(_cancelled(refused) or refused).found}.")
+            break
         moved = fit.criterion - new.criterion
         old_variance, variance = _largest_variance(fit), _largest_variance(new)
         share = abs(variance - old_variance) / max(variance, 1e-12)

@@ -9,6 +9,8 @@ from multilevel.likelihood.generalized.objective import GeneralizedObjective
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
 from multilevel.likelihood.generalized.quadrature import NestedQuadrature
 from multilevel.likelihood.generalized.single_level import SingleLevel
+from multilevel.likelihood.generalized.sparse_grid import is_sparse
+from multilevel.likelihood.generalized.sparse_quadrature import SparseQuadrature
 from multilevel.likelihood.generalized.tree import TreeQuadrature
 from multilevel.likelihood.generalized.tree_rows import is_chain
 from multilevel.likelihood.location_scale.objective import LocationScale, reduces
@@ -37,6 +39,8 @@ def make_objective(
     if len(problem.blocks) == 1:
         if wanted == (1,):
             return NestedLaplace(problem)
+        if is_sparse(wanted[0], problem.blocks[0].columns.shape[1]):
+            return SparseQuadrature(problem, wanted[0])
         return NestedQuadrature(problem, wanted[0])
     if all(k == 1 for k in wanted):
         return CrossedLaplace(problem)

@@ -58,7 +58,8 @@ def gauss_hermite(points: int, q: int) -> Grid:
         raise LikelihoodError(
             f"Quadrature is limited to {MAX_NODES} nodes in each cluster.",
             f"{points} points for each of {q} random effects: {float(points**q):.3g} nodes",
-            f"use at most {largest} points" if largest > 1 else "use the Laplace approximation",
+            (f"use at most {largest} points" if largest > 1 else "use the Laplace approximation")
+            + (", or an odd number: sparse grids take 5 or 7" if q > 3 and points % 2 == 0 else ""),
         )
     t, w = hermegauss(points)
     w = w / w.sum()

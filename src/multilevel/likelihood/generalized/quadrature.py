@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from multilevel.likelihood.generalized.cluster_objective import ClusterObjective, operations
 from multilevel.likelihood.generalized.clusters import Chunk
 from multilevel.likelihood.generalized.correction import Correction
-from multilevel.likelihood.generalized.grid import gauss_hermite
+from multilevel.likelihood.generalized.grid import Grid, gauss_hermite
 from multilevel.likelihood.generalized.importance import LEAST_PAIRS, sample_likelihood
 from multilevel.likelihood.generalized.nested_error import (
     compare_with_more,
@@ -52,12 +52,15 @@ class NestedQuadrature(ClusterObjective):
         threads: int | None = None,
     ) -> None:
         q = sum(block.columns.shape[1] for block in problem.blocks)
-        self.grid = gauss_hermite(points, q)
+        self.grid = self._grid(points, q)
         super().__init__(problem, compiled=compiled, threads=threads)
         self.points = (points,)
         self.integrals = operations("quadrature", self.compiled)
         self._mean = np.zeros_like(self.state.u)
         self._moment = np.zeros_like(self.state.A)
+
+    def _grid(self, points: int, q: int) -> Grid:
+        return gauss_hermite(points, q)
 
     def _nodes_per_cluster(self) -> int:
         return self.grid.n

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.errors import LikelihoodError
-from multilevel.likelihood.generalized.arrow import Nodes, arrow_adjoint, place_nodes
+from multilevel.likelihood.generalized.arrow import arrow_adjoint, place_nodes
 from multilevel.likelihood.generalized.cluster_objective import COMPILED_FROM, operations
 from multilevel.likelihood.generalized.correction import Correction
 from multilevel.likelihood.generalized.grid import Grid, gauss_hermite, log_sum
@@ -165,7 +165,7 @@ class TreeQuadrature:
             for rows_pull, own in zip(shape.split(pull.sum(axis=1)), prior, strict=True)
         ]
         self._finish(search, point, rows, u, H_bar, u_bar)
-        self._moments(search, point, weights, effects, nodes)
+        self._moments(search, point, weights, effects)
 
     def _sum_up(
         self, search: BranchSearch, total: Array, effects: Sequence[Array]
@@ -219,9 +219,8 @@ class TreeQuadrature:
         self._log_value[branch.clusters] += search.inner(point.slopes, v)
 
     def _moments(
-        self, search: BranchSearch, point: BranchPoint, weights: list[Array],
-        effects: list[Array], nodes: Nodes,
-    ) -> None:  # fmt: skip
+        self, search: BranchSearch, point: BranchPoint, weights: list[Array], effects: list[Array]
+    ) -> None:
         """Posterior means and covariances of every factor's effects (one point: ``H^-1``)."""
         laplace = point.arrow.covariances() if max(self.points) == 1 else None
         for t, (w, U) in enumerate(zip(weights, effects, strict=True)):
