@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
+from multilevel.api.frames import frame_of_records
 from multilevel.api.holder import FitHolder
 from multilevel.api.progress import Telling, teller
 from multilevel.errors import InferenceError
@@ -18,6 +19,7 @@ from multilevel.infer.degrees_of_freedom import DfMethod, check_df, default_df
 from multilevel.infer.means_tests import approach_of, coefficient_hypothesis, row_tests
 from multilevel.infer.profile import profile_interval
 from multilevel.infer.variance_intervals import (
+    STRUCTURAL,
     Component,
     Interval,
     Quantity,
@@ -25,6 +27,7 @@ from multilevel.infer.variance_intervals import (
     quantities,
     wald_intervals,
 )
+from multilevel.interpret.random_structures import StructureParameter, of_fit
 
 IntervalMethod = Literal["wald", "profile", "bootstrap"]
 COMPONENTS: tuple[Component, ...] = get_args(Component)
@@ -47,7 +50,7 @@ def intervals_frame(found: Sequence[Interval]) -> pd.DataFrame:
 
 def _check_components(components: Sequence[str] | None) -> tuple[Component, ...]:
     if components is None:
-        return ("fixed", "sd", "correlation")
+        return ("fixed", "sd", "correlation", *STRUCTURAL)
     wanted = [components] if isinstance(components, str) else list(components)
     unknown = [c for c in wanted if c not in COMPONENTS]
     if unknown or not wanted:
@@ -93,8 +96,9 @@ class IntervalMethods(FitHolder):
             correlations on Fisher's z scale. ``"profile"``: by the criterion that was fitted
             (fixed effects need an ML fit; under REML they are left out unless asked for).
             ``"bootstrap"``: from refits to drawn data.
-        components : of ``"fixed", "variance", "sd", "covariance", "correlation"``; default fixed,
-            sd and correlation. A residual row has group ``"Residual"``.
+        components : of ``"fixed", "variance", "sd", "covariance", "correlation"``, and of
+            structures such as ``ar1`` and ``fa`` ``"range", "loading", "uniqueness"``; default all
+            but variances and covariances. A residual row has group ``"Residual"``.
         df : degrees of freedom of Wald intervals of fixed effects (see ``coefficients``).
         n_boot, seed, kind, interval, workers, progress : for ``"bootstrap"`` only, as in
             ``bootstrap``; 1000 replicates, seed 0, ``"parametric"``, and ``"percentile"`` (or
@@ -161,6 +165,18 @@ class IntervalMethods(FitHolder):
         frame.attrs["sentence"] = " ".join([f"{100 * level:g}% intervals. {text}", *notes])
         frame.attrs["conf_level"] = level
         return frame
+
+    def structure_parameters(self, *, conf_level: float = 0.95) -> pd.DataFrame:
+        """Parameters of structured random effects: rho of ``ar1``, ranges, loadings of ``fa``.
+
+        Returns
+        -------
+        Frame ``group, term, structure, parameter, kind, estimate, std_error, conf_low,
+        conf_high``; no rows without such terms. Wald intervals, symmetric on the unconstrained
+        scale; those of loadings and uniquenesses are in ``confint``.
+        """
+        found = of_fit(self.design.blocks, self.fit, check_conf_level(conf_level))
+        return frame_of_records(found, StructureParameter)
 
     def _wald(
         self, wanted: tuple[Quantity, ...], level: float, df: DfMethod | None
@@ -265,10 +281,10 @@ class IntervalMethods(FitHolder):
             "status": list(drawn.status),
             "criterion": drawn.criterion,
         }
-        shown: tuple[Component, ...] = ("fixed", "sd", "correlation")
+        shown: tuple[Component, ...] = ("fixed", "sd", "correlation", *STRUCTURAL)
         for q in quantities(self.design, shown[:1] if kind == "pigeonhole" else shown):
             where = f"{q.term} | {q.group}" if q.term else q.group
-            short = {"fixed": "", "sd": "sd", "correlation": "cor"}[q.component]
+            short = {"fixed": "", "sd": "sd", "correlation": "cor"}.get(q.component, q.component)
             columns[f"{short}({where})" if short else q.term] = drawn.values(q)
         frame = pd.DataFrame(columns)
         frame.attrs["sentence"] = drawn.sentence

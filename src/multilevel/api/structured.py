@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -18,14 +18,12 @@ from multilevel.api.structured_intervals import StructuredIntervalMethods
 from multilevel.api.structured_words import StructuredWordMethods
 from multilevel.design.blocks import check_allowed
 from multilevel.design.build import build_design
+from multilevel.design.records import Design
 from multilevel.errors import DataWarning, InferenceError, ModelError
-from multilevel.estimate.structured import (
-    StructuredPrepared,
-    prepare_structured,
-    solve_structured,
-)
+from multilevel.estimate.mean_power import fit_design
 from multilevel.interpret.residual_variance import residual_matrix, total_matrix
 from multilevel.model.formula.parse import parse_formula
+from multilevel.model.random_scale import check_random_scale
 from multilevel.model.residual import check_scale, parse_residual
 from multilevel.model.specification import check_method
 from multilevel.report.facts import labels_of
@@ -47,8 +45,9 @@ def fit_structured(
     rank_deficient: Any,
     advice: bool,
     allow: Sequence[str],
+    random_scale: Mapping[str, str] | str | None = None,
 ) -> StructuredFit:
-    """Fit a model that has a residual structure or a model for the residual variance.
+    """Fit a model that has a residual structure, or a model for one of its variances.
 
     Parameters and errors as in ``multilevel.fit``.
     """
@@ -64,16 +63,17 @@ def fit_structured(
         words,
         residual=None if residual is None else parse_residual(residual),
         scale=None if scale is None else check_scale(scale),
+        random_scale=()
+        if random_scale is None
+        else check_random_scale(random_scale, [term.factors for term in words.random]),
     )
     clock.append(time.perf_counter())
     table = as_table(data)
     design = build_design(model, table, weights=weights, rank_deficient=rank_deficient, allow=allow)
     clock.append(time.perf_counter())
-    structured = prepare_structured(design, method=model.method)
+    structured, whitened, solved = fit_design(design, method=model.method)
     clock.append(time.perf_counter())
-    whitened, solved = solve_structured(structured)
-    clock.append(time.perf_counter())
-    stages = ("formula", "design", "cross-products", "estimation")
+    stages = ("formula", "design", "estimation")
     seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(stages)}
     solved = replace(solved, seconds=seconds)
     if design.dropped_columns:
@@ -110,8 +110,8 @@ class StructuredFit(StructuredWordMethods, StructuredIntervalMethods):
     ['rho']
     """
 
-    def _again(self, structured: StructuredPrepared) -> StructuredFit:
-        whitened, fit = solve_structured(structured, psi_start=self._psi)
+    def _again(self, design: Design, method: Method) -> StructuredFit:
+        structured, whitened, fit = fit_design(design, method=method, psi_start=self._psi)
         require_certified(fit, self._allow, stacklevel=4)
         return StructuredFit(
             structured, whitened, fit, labels=self._labels, shows_advice=self._shows_advice,
@@ -150,14 +150,14 @@ class StructuredFit(StructuredWordMethods, StructuredIntervalMethods):
                 "pass the response of the analysed rows, in their order",
             )
         design = replace(self.design, y=values)
-        return self._again(prepare_structured(design, method=self.fit.method))
+        return self._again(design, self.fit.method)
 
     def update(self, *, method: Method) -> StructuredFit:
         """Fit the same model to the same rows by ``"ml"`` or ``"reml"``."""
         checked = check_method(method)
         model = replace(self.design.model, method=checked)
         design = replace(self.design, model=model)
-        return self._again(prepare_structured(design, method=checked))
+        return self._again(design, checked)
 
 
 def _refusing(name: str) -> Callable[..., Any]:
@@ -173,11 +173,11 @@ def _refusing(name: str) -> Callable[..., Any]:
 INHERITED = frozenset({
     "advice", "aic", "anova", "bic", "certificate", "coefficients", "comparisons", "contrast",
     "design", "equations", "fitted", "fixed_effects", "groups", "information_criteria",
-    "is_singular", "johnson_neyman", "marginal_means", "method", "methods_paragraph",
+    "cluster_random_covariance", "is_singular", "johnson_neyman", "marginal_means", "method", "methods_paragraph",
     "minus2_loglik", "n", "n_parameters", "pairwise_comparisons", "random_covariance",
-    "random_effects", "random_intervals", "reml_criterion", "report",
-    "residual_autocorrelation", "residual_variance", "robust", "rows", "sections", "slopes",
-    "summary", "test", "to_dict", "to_json", "variance_components", "vcov_fixed", "vcov_robust",
+    "random_intervals", "random_scale_effects", "reml_criterion", "report",
+    "residual_autocorrelation", "residual_variance", "robust", "row_variances", "rows", "sections", "slopes",
+    "structure_parameters", "summary", "test", "to_dict", "to_json", "variance_components", "vcov_fixed", "vcov_robust",
 })  # fmt: skip
 
 for _name in dir(MultilevelFit):

@@ -5,15 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.by_groups import expanded, learn_by
 from multilevel.design.encode import learn_columns
 from multilevel.design.recipe import LearntBlock
 from multilevel.design.records import RandomBlock
+from multilevel.design.related import (
+    Codes,
+    Memberships,
+    Related,
+    general_block,
+    is_related,
+    main_codes,
+    read_memberships,
+)
+from multilevel.design.structured_terms import Cells, check_together, structured
 from multilevel.design.variables import Positions, Source, Values
 from multilevel.errors import DesignError
+from multilevel.model.covariance.curves import Curve
 from multilevel.model.covariance.structures import factor_map
 from multilevel.model.formula.compile import Compiled, compile_columns
 from multilevel.model.specification import RandomTerm
@@ -40,6 +53,7 @@ class BlockContext:
     weights: Array | None
     allow: tuple[str, ...] = ()
     row_effects: bool = False
+    related: Related | None = None  # None: memberships and relations are not taken
 
 
 def check_allowed(allow: Sequence[str]) -> tuple[str, ...]:
@@ -73,25 +87,71 @@ def learn_block(terms: Sequence[RandomTerm], context: BlockContext) -> tuple[
     DesignError : effects that the data cannot tell apart, or a factor without enough levels.
     """
     group = terms[0].group
-    codes, levels = context.source.group_codes(terms[0].factors, context.kept)
+    relation = None if context.related is None else context.related.get(group)
+    memberships = None
+    if terms[0].membership is None:
+        codes, levels = context.source.group_codes(terms[0].factors, context.kept)
+    else:
+        memberships, codes, levels = learn_memberships(terms, context)
     _check_levels(group, len(levels), context.n)
-    matrices, learnt, shapes = [], [], []
+    matrices, learnt, shapes, curves = [], [], [], list[Curve | None]()
     names: list[str] = []
     for term in terms:
         compiled = compile_columns(term.columns)
-        matrix, encoding = learn_columns(
-            compiled, context.columns(compiled), context.n, context.kept
-        )
+        found = context.columns(compiled)
+        matrix, encoding = learn_columns(compiled, found, context.n, context.kept)
         _check_width(term, matrix.shape[1])
+        encoding, curve = structured(
+            term, matrix, encoding, found, Cells(codes, not context.row_effects)
+        )
+        curves.append(curve)
         matrices.append(matrix)
         learnt.append(encoding)
         names += encoding.names
         shapes.append((matrix.shape[1], term.structure))
     _check_unique(names, group)
     columns = matrices[0] if len(matrices) == 1 else np.asfortranarray(np.hstack(matrices))
-    block = RandomBlock(group, codes, levels, columns, tuple(names), factor_map(tuple(shapes)))
-    _check_identified(block, context)
-    return block, LearntBlock(terms[0].factors, levels, tuple(learnt))
+    block = RandomBlock(group, codes, levels, columns, tuple(names), factor_map(shapes, curves))
+    if memberships is not None or relation is not None:
+        block = general_block(block, memberships, relation)
+        _check_independent(block)
+    else:
+        _check_identified(block, context)
+    by = learn_by(terms, block, context.source, context.kept)
+    widths = [matrix.shape[1] for matrix in matrices]
+    block = expanded(block, widths, by, context.source, context.kept)
+    words = terms[0].membership
+    return block, LearntBlock(
+        terms[0].factors, block.levels, tuple(learnt), by=by, membership=words
+    )
+
+
+def learn_memberships(
+    terms: Sequence[RandomTerm], context: BlockContext
+) -> tuple[Memberships, Codes, NDArray[Any]]:
+    """Memberships, main codes and pooled levels of the ``mm()`` that some terms share.
+
+    Raises
+    ------
+    DesignError : where they are not taken, terms with other weights, weights that cannot be used.
+    """
+    words = terms[0].membership
+    if words is None or context.related is None:
+        raise DesignError(
+            "Several levels per row (mm) belong to fit() with a normal outcome and independent "
+            "residuals.",
+            terms[0].text,
+            "leave residual=, scale= and family= out, or use the main level of each row: "
+            "(1 | school1)",
+        )
+    if any(term.membership != words for term in terms):
+        raise DesignError(
+            "Terms on the same mm() must have the same weights.",
+            ", ".join(term.text for term in terms),
+            "write the effects in one term, like (1 + x | mm(school1, school2))",
+        )
+    memberships, levels, _ = read_memberships(words, context.source, context.kept)
+    return memberships, main_codes(memberships), levels
 
 
 def _check_levels(group: str, n_levels: int, n: int) -> None:
@@ -159,7 +219,8 @@ def _check_identified(block: RandomBlock, context: BlockContext) -> None:
                 f'("{CLUSTER_SLOPE}",)',
             )
     if q - has_intercept > 1:
-        _check_independent(block)
+        for part in check_together(block):
+            _check_independent(part)
     _check_together(block)
 
 
@@ -249,6 +310,8 @@ def order_blocks(
     ordered = sorted(pairs, key=lambda pair: -pair[0].n_levels)
     for (one, _), (two, _) in combinations(ordered, 2):
         if one.n_levels != two.n_levels or not set(one.names) & set(two.names):
+            continue
+        if is_related((one, two)):
             continue
         key = one.codes.astype(np.int64) * two.n_levels + two.codes
         if len(np.unique(key)) == one.n_levels:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from multilevel.design.records import RandomBlock
 from multilevel.design.residual_layout import ResidualLayout
+from multilevel.design.structured_terms import occasions
 from multilevel.design.variables import Positions, row_words
 from multilevel.errors import DesignError
 from multilevel.model.residual import ResidualTerm
@@ -61,12 +62,11 @@ def check_pairs(
 
 
 def check_identified(model: Model, layout: ResidualLayout, blocks: Sequence[RandomBlock]) -> None:
-    """Refuse random effects that the residual structure cannot be told apart from, or be within.
+    """Refuse random effects that the residual structure cannot be told apart from.
 
     Raises
     ------
-    DesignError : a grouping factor that divides a unit of the residual structure; a random
-        intercept of the unit beside ``cs``, ``un``, ``fa`` or a full ``toep``.
+    DesignError : a random intercept of the unit beside ``cs``, ``un``, ``fa`` or a full ``toep``.
     """
     term = layout.term
     if term is None or not term.factors:
@@ -75,15 +75,17 @@ def check_identified(model: Model, layout: ResidualLayout, blocks: Sequence[Rand
         home = np.zeros(len(layout.units), dtype=np.int64)
         home[layout.codes] = block.codes
         if not np.array_equal(home[layout.codes], block.codes):
-            raise DesignError(
-                "Units of a residual structure must lie inside the levels of every grouping"
-                " factor.",
-                f"rows of one {term.group} belong to different levels of {block.group}",
-                f"name a finer unit right of the bar of {term.text}, or leave out the random"
-                f" effects of {block.group}",
-            )
+            continue
         if block.n_levels != len(layout.units) or model.scale is not None:
             continue
+        if occasions(block) and term.structure not in ("ind", "diag"):
+            raise DesignError(
+                f"The residual structure {term.structure} must be told apart from the random"
+                " effects.",
+                f"random effects of {block.group} by occasion and {term.text}: both describe the"
+                " same covariances",
+                "keep one of them",
+            )
         constant = bool(np.any((block.columns == 1.0).all(axis=0)))
         if term.structure in ("un", "fa") or (
             constant and (term.structure == "cs" or (term.structure == "toep" and not term.order))

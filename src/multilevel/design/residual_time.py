@@ -46,7 +46,10 @@ def positions(
         names = values[0][1]
         labels = tuple(names[int(d)] if names else f"{d:g}" for d in distinct)
     if term.structure in STEPPED:
-        origin, step = float(raw.min()), _common_step(raw[:, 0], term)
+        origin = float(raw.min())
+        step = common_step(
+            raw[:, 0], term.structure, term.coordinates[0], term.group, term.order
+        )
     scale = TimeScale(values[0][1], labels, distinct, origin, step)
     return scale.place(raw, term.structure)[0], scale
 
@@ -123,13 +126,22 @@ def _as_time(values: Values, name: str, term: ResidualTerm) -> tuple[Array, tupl
     return values.astype(np.float64), ()
 
 
-def _common_step(time: Array, term: ResidualTerm) -> float:
-    """Greatest common divisor of the gaps between the distinct times."""
+def common_step(
+    time: Array, structure: str, name: str, group: str, order: int, prefix: str = ""
+) -> float:
+    """Greatest common divisor of the gaps between the distinct times of column ``name``.
+
+    ``order`` : band of ``toep``; ``prefix`` : what stands before the name in a formula.
+
+    Raises
+    ------
+    DesignError : one time only, no common step, or more lags than ``toep`` has room for.
+    """
     distinct = np.unique(time)
     if len(distinct) < 2:
         raise DesignError(
             "A structure in time needs at least two times.",
-            f"{term.coordinates[0]} has one value, {distinct[0]:g}",
+            f"{name} has one value, {distinct[0]:g}",
             "check the column of time",
         )
     gaps = np.diff(distinct)
@@ -146,15 +158,15 @@ def _common_step(time: Array, term: ResidualTerm) -> float:
     off = np.abs((distinct - distinct[0]) / step - np.rint((distinct - distinct[0]) / step))
     if n_steps > MAX_STEPS or float(off.max()) > 1e-3:
         raise DesignError(
-            f"{term.structure} counts whole steps of time.",
-            f"the values of {term.coordinates[0]} have no common step",
-            f"use continuous time: car1({term.coordinates[0]} | {term.group})",
+            f"{structure} counts whole steps of time.",
+            f"the values of {name} have no common step",
+            f"use continuous time: car1({prefix}{name} | {group})",
         )
-    if term.structure in ("toep", "toeph") and not term.order and n_steps > MAX_OCCASIONS:
+    if structure in ("toep", "toeph") and not order and n_steps > MAX_OCCASIONS:
         raise DesignError(
             f"toep has a correlation for each lag, at most {MAX_OCCASIONS}.",
-            f"{term.coordinates[0]} spans {n_steps:.0f} steps of {step:g}",
-            f"write band=, as in toep({term.coordinates[0]} | {term.group}, band=3), or use ar1",
+            f"{name} spans {n_steps:.0f} steps of {step:g}",
+            f"write band=, as in toep({prefix}{name} | {group}, band=3), or use ar1",
         )
     return step
 

@@ -14,6 +14,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.random_scale import unscaled_columns
+from multilevel.design.related import has_same_levels, is_related
+from multilevel.infer.compare_structures import curved_rows, curved_terms_hold, hull
+
 if TYPE_CHECKING:
     from multilevel.design.records import Design, RandomBlock
     from multilevel.model.covariance.structures import FactorMap
@@ -105,11 +109,13 @@ def same_partition(first: NDArray[np.int32], second: NDArray[np.int32]) -> bool:
 
 
 def span(mapping: FactorMap) -> list[Array]:
-    """A basis of the linear span of ``Psi`` (each q x q symmetric)."""
+    """A basis of the linear span of ``Psi`` (each q x q symmetric); of its hull if not linear."""
     q = mapping.basis.shape[1]
     out = []
-    for start, stop, structure in mapping.terms:
-        out += [_placed(S, start, q) for S in _local_span(structure, stop - start)]
+    for number, (start, stop, structure) in enumerate(mapping.terms):
+        curve = mapping.curve(number)
+        local = _local_span(structure, stop - start) if curve is None else hull(curve)
+        out += [_placed(S, start, q) for S in local]
     return out
 
 
@@ -152,17 +158,20 @@ def random_nesting(small: Design, large: Design) -> Nesting | None:
     maps: list[tuple[int | None, Array]] = []
     used = set()
     for block in large.blocks:
-        hits = [
-            s for s, other in enumerate(small.blocks) if same_partition(other.codes, block.codes)
-        ]
+        hits = [s for s, other in enumerate(small.blocks) if _same_levels(other, block)]
         if not hits:
             maps.append((None, np.zeros((len(block.names), 0))))
             continue
-        A = _combination(small.blocks[hits[0]].columns, block.columns)
+        A = _combination(unscaled_columns(small.blocks[hits[0]]), unscaled_columns(block))
         if A is None:
             return None
-        wide = span(block.structure)
-        if not all(_in_span(A @ S @ A.T, wide) for S in span(small.blocks[hits[0]].structure)):
+        wide, seen = span(block.structure), _together(block)
+        own = span(small.blocks[hits[0]].structure)
+        if not curved_terms_hold(small.blocks[hits[0]], block, A):
+            return None
+        linear = np.where(curved_rows(block), 0.0, 1.0)
+        seen = seen * np.outer(linear, linear)
+        if not all(_in_span(A @ S @ A.T * seen, wide) for S in own):
             return None
         used.add(hits[0])
         maps.append((hits[0], A))
@@ -175,11 +184,30 @@ def random_nesting(small: Design, large: Design) -> Nesting | None:
     return Nesting(tuple(maps), tuple(parts))
 
 
+def _same_levels(one: RandomBlock, two: RandomBlock) -> bool:
+    """Whether two blocks divide the rows alike, their levels being correlated alike."""
+    if is_related((one, two)):
+        return has_same_levels(one, two)
+    return same_partition(one.codes, two.codes)
+
+
+def _together(block: RandomBlock) -> Array:
+    """1 where two effects (q, q) occur in one level, else 0: their covariance is never seen."""
+    present = np.zeros((block.n_levels, len(block.names)))
+    for a in range(len(block.names)):
+        present[block.codes[block.columns[:, a] != 0.0], a] = 1.0
+    return np.asarray((present.T @ present > 0.0) * 1.0)
+
+
 def _parts(t: int, block: RandomBlock, inner: list[Array]) -> list[ConePart]:
     """Free and one-sided directions of each term at a generic point of the smaller model."""
     out = []
-    for start, stop, structure in block.structure.terms:
+    for number, (start, stop, structure) in enumerate(block.structure.terms):
         q = stop - start
+        if block.structure.curve(number) is not None:
+            none = np.zeros((0, q, q))
+            out.append(ConePart(t, start, stop, none, np.zeros((0, q)), none))
+            continue
         local = [S[start:stop, start:stop] for S in inner]
         free: list[Array] = []
         rays: list[Array] = []

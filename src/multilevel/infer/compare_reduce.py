@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.design.records import RandomBlock, RowReport
+from multilevel.design.related import is_related
+from multilevel.errors import InferenceError
 from multilevel.model.covariance.structures import factor_map
 
 if TYPE_CHECKING:
@@ -31,6 +33,12 @@ def take_rows(design: Design, rows: NDArray[np.intp]) -> Design:
 
     Centred and coded columns keep the values that were learnt from the design's own rows.
     """
+    if is_related(design.blocks):
+        raise InferenceError(
+            "Models with mm() or related= are not cut to common rows.",
+            design.model.formula,
+            "fit all models to the same rows",
+        )
     blocks = []
     for block in design.blocks:
         present, codes = np.unique(block.codes[rows], return_inverse=True)
@@ -57,14 +65,16 @@ def removals(design: Design) -> tuple[Removal, ...]:
     """Random effects that can be left out one at a time.
 
     A slope goes with its covariances; an intercept goes only where its term has no slopes or no
-    covariances; terms with tied variances (identity, compound symmetry) go as a whole.
+    covariances; terms with tied variances (identity, compound symmetry) and structures go whole.
     """
     out = []
     for t, block in enumerate(design.blocks):
-        for start, stop, structure in block.structure.terms:
+        for number, (start, stop, structure) in enumerate(block.structure.terms):
             names = block.names[start:stop]
-            if structure in ("identity", "compound_symmetry"):
-                label = f"{' + '.join(names)} | {block.group}"
+            curve = block.structure.curve(number)
+            if curve is not None or structure in ("identity", "compound_symmetry"):
+                what = " + ".join(names) if curve is None else f"{structure}({curve.stem})"
+                label = f"{what} | {block.group}"
                 out.append(Removal(t, tuple(range(start, stop)), label))
                 continue
             for a, name in enumerate(names):
@@ -84,17 +94,18 @@ def without(design: Design, removal: Removal) -> Design:
         keep = [a for a in range(len(block.names)) if a not in removal.columns]
         if not keep:
             continue
-        terms = []
-        for start, stop, structure in block.structure.terms:
+        terms, curves = [], []
+        for number, (start, stop, structure) in enumerate(block.structure.terms):
             width = sum(1 for a in range(start, stop) if a in keep)
             if width:
                 terms.append((width, structure))
+                curves.append(block.structure.curve(number))
         blocks.append(
             replace(
                 block,
                 columns=np.asfortranarray(block.columns[:, keep]),
                 names=tuple(block.names[a] for a in keep),
-                structure=factor_map(tuple(terms)),
+                structure=factor_map(terms, curves),
             )
         )
     return replace(design, blocks=tuple(blocks))

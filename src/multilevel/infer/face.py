@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from multilevel.estimate.prepare import Prepared
 from multilevel.estimate.records import Fit
 from multilevel.likelihood.gaussian.objective import GaussianObjective
+from multilevel.model.covariance.curves import Curve
 from multilevel.model.covariance.structures import FactorMap, basis
 
 Array = NDArray[np.float64]
@@ -68,7 +69,18 @@ def face_of(prepared: Prepared, fit: Fit, objective: GaussianObjective) -> Face:
 def _reduced(mapping: FactorMap, theta: Array, L: Array) -> tuple[FactorMap, Array, int]:
     """The map of one block without its null directions, its parameters, how many were left out."""
     pieces, values, lost = [], [], 0
-    for (start, stop, structure), s in zip(mapping.terms, mapping.parameter_slices(), strict=True):
+    curves: list[Curve | None] = []
+    slices = mapping.parameter_slices()
+    for number, ((start, stop, structure), s) in enumerate(zip(mapping.terms, slices, strict=True)):
+        curve = mapping.curve(number)
+        is_null = curve is not None and not np.any(L[start:stop, start:stop])
+        curves.append(None if is_null else curve)
+        if curve is not None:
+            lost += int(is_null)
+            keep = slice(s.start, s.start if is_null else s.stop)
+            pieces.append(mapping.basis[keep])
+            values.append(theta[keep])
+            continue
         if structure != "unstructured":
             free = theta[s] != 0.0
             lost += int(np.sum(~free))
@@ -91,19 +103,28 @@ def _reduced(mapping: FactorMap, theta: Array, L: Array) -> tuple[FactorMap, Arr
             coordinates[c] = K[a, b]
         pieces.append(whole)
         values.append(coordinates)
-    return FactorMap(np.concatenate(pieces), mapping.terms), np.concatenate(values), lost
+    sizes = tuple(len(piece) for piece in pieces)
+    kept = tuple(curves) if any(curves) else ()
+    new = FactorMap(np.concatenate(pieces), mapping.terms, kept, sizes)
+    return new, np.concatenate(values), lost
 
 
-def linear_basis(mapping: FactorMap) -> Array:
+def linear_basis(mapping: FactorMap, theta: Array) -> Array:
     """Symmetric matrices that span ``Psi`` of a block, linearly: (r, q, q).
 
-    Unstructured terms have one per element, the other structures the squares of their basis.
+    Unstructured terms have one per element, the other linear structures the squares of their
+    basis; the others their derivatives at ``theta``, which span Psi to first order.
     """
     q = mapping.basis.shape[1]
     out = []
-    for start, stop, structure in mapping.terms:
+    slices = mapping.parameter_slices()
+    for number, (start, stop, structure) in enumerate(mapping.terms):
         width = stop - start
-        if structure == "unstructured":
+        curve = mapping.curve(number)
+        if curve is not None:
+            local = curve.covariance_slopes(theta[slices[number]])
+            local = local[np.abs(local).max(axis=(1, 2)) > 0.0]
+        elif structure == "unstructured":
             local = basis(structure, width)
             local = local + local.transpose(0, 2, 1)
             local = local / np.maximum(local.max(axis=(1, 2), keepdims=True), 1.0)

@@ -118,7 +118,10 @@ def kenward_roger(prepared: Prepared, fit: Fit, objective: GaussianObjective) ->
         raise InferenceError(
             "Tests of fixed effects need fixed effects.", "a model without any", "add one"
         )
-    bases = [linear_basis(mapping) for mapping in objective.maps]
+    bases = [
+        linear_basis(mapping, fit.theta[s])
+        for mapping, s in zip(objective.maps, objective.slices, strict=True)
+    ]
     r = sum(len(E) for E in bases)
     if float(r + 1) ** 2 * p * p > MAX_TENSOR:
         raise InferenceError(

@@ -25,6 +25,7 @@ from multilevel.estimate.fit import optimise
 from multilevel.infer.distributions import normal_quantile
 from multilevel.infer.profile_criterion import HeldCriterion, held_criterion
 from multilevel.infer.variance_intervals import Interval, Quantity, is_at_boundary, value_of
+from multilevel.model.covariance.curves import Curve
 
 if TYPE_CHECKING:
     from multilevel.estimate.prepare import Prepared
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 TOLERANCE = 1e-5  # of the signed root at a limit
 STEPS = 40
+EDGE = 1e-6  # distance to a correlation of one, or a range of zero
 WALK = 12  # steps from the estimate to a held correlation
 
 
@@ -132,6 +134,9 @@ def _range(q: Quantity) -> tuple[float, float]:
     """Smallest and largest value that a quantity can have."""
     if q.component == "fixed":
         return -np.inf, np.inf
+    if q.curve is not None and q.k >= 0:
+        low, high = q.curve.limits
+        return low + EDGE, high - EDGE
     if q.component == "correlation":
         return -1.0, 1.0
     return (0.0, np.inf) if q.block >= 0 else (np.finfo(float).tiny, np.inf)
@@ -209,9 +214,30 @@ class _Search:
 
 def _held_variance(prepared: Prepared, fit: Fit, q: Quantity) -> Callable[[float], float]:
     """Criterion with a standard deviation, correlation or the residual SD held."""
+    if q.curve is not None and q.k >= 0:
+        return _held_parameter(prepared, fit, q, q.curve)
     if q.component == "correlation":
         return _HeldCorrelation(prepared, fit, q)
     return held_criterion(prepared, fit, q).minimum
+
+
+def _held_parameter(
+    prepared: Prepared, fit: Fit, q: Quantity, curve: Curve
+) -> Callable[[float], float]:
+    """Criterion with a parameter of a structure held (rho, phi, a range)."""
+    if curve.held(q.k, value_of(q, fit.beta, fit.random_covariance, fit.sigma2)) is None:
+        raise InferenceError(
+            "A profile holds one parameter of a structure at a time.",
+            f"{q.term} over {q.group}, which depends on several",
+            'use method="wald" or method="bootstrap"',
+        )
+    criterion = held_criterion(prepared, fit, q)
+
+    def at(value: float) -> float:
+        x = curve.held(q.k, value)
+        return criterion.minimum(0.0 if x is None else x)
+
+    return at
 
 
 class _HeldCorrelation:

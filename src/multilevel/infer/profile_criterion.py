@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from multilevel.errors import InferenceError, LikelihoodError
 from multilevel.estimate.trust_region import minimise
 from multilevel.likelihood.gaussian.objective import GaussianObjective
+from multilevel.model.covariance.curves import FACTORED, HOMOGENEOUS
 from multilevel.model.covariance.structures import FactorMap, lower_factor
 
 if TYPE_CHECKING:
@@ -75,7 +76,12 @@ class HeldCriterion:
         if self.component == "residual":
             return theta, 2.0 * float(np.log(self.value / self.unit)), J
         tau = float(phi[-1])
-        if self.component == "sd":
+        if self.component == "parameter":
+            theta[self.held[0]] = self.value
+        elif self.component == "log_sd":
+            theta[self.held[0]] = np.log(max(self.value, 1e-300) / self.unit) - tau / 2.0
+            J[self.held[0], -1] = -0.5
+        elif self.component == "sd":
             theta[self.held[0]] = self.value / self.unit * np.exp(-tau / 2.0)
             J[self.held[0], -1] = -theta[self.held[0]] / 2.0
         else:
@@ -194,6 +200,41 @@ def _on_user_scale(
     return basis, np.where(np.abs(theta) < 1e-3, 1e-3, theta), held
 
 
+def _held_structure(
+    objective: GaussianObjective,
+    prepared: Prepared,
+    fit: Fit,
+    q: Quantity,
+    part: slice,
+    tau: float,
+    shift: float,
+) -> HeldCriterion:
+    """One standard deviation or one parameter of a structure held.
+
+    The value of a parameter is held on its unconstrained scale: ``minimum`` takes that.
+    """
+    curve = q.curve
+    start = objective.slices[q.block].start + part.start
+    theta, unit = fit.theta.copy(), prepared.scaling.y_scale
+    if curve is None or curve.structure in FACTORED:
+        raise InferenceError(
+            "Profile intervals are for structures with standard deviations of their own.",
+            f"{q.component} {q.term} over {q.group}",
+            'use method="wald" or method="bootstrap"',
+        )
+    if q.k >= 0:
+        at = (start + curve.n_scales + q.k,)
+        return HeldCriterion(objective, theta, tau, "parameter", at, unit, shift)
+    B = prepared.scaling.random[q.block]
+    unit = unit * float(B[q.a, q.a])
+    if curve.structure in HOMOGENEOUS:
+        theta[start] = theta[start] or 1e-3
+        return HeldCriterion(objective, theta, tau, "sd", (start,), unit, shift)
+    first = next(a for a, b, _ in objective.maps[q.block].terms if a <= q.a < b)
+    at = (start + q.a - first,)
+    return HeldCriterion(objective, theta, tau, "log_sd", at, unit, shift)
+
+
 def held_criterion(prepared: Prepared, fit: Fit, q: Quantity) -> HeldCriterion:
     """The criterion of a fit with one quantity held (``component`` sd or correlation).
 
@@ -222,6 +263,8 @@ def held_criterion(prepared: Prepared, fit: Fit, q: Quantity) -> HeldCriterion:
         if term[0] <= q.a < term[1]
     )
     structure = term[2]
+    if q.curve is not None:
+        return _held_structure(objective, prepared, fit, q, part, tau, shift)
     if structure not in LINEAR:
         raise InferenceError(
             "Profile intervals are for unstructured, diagonal and identity terms.",
@@ -230,7 +273,7 @@ def held_criterion(prepared: Prepared, fit: Fit, q: Quantity) -> HeldCriterion:
         )
     basis, theta, held = _on_user_scale(objective, prepared, fit, q, part, term)
     maps = list(objective.maps)
-    maps[q.block] = FactorMap(basis, mapping.terms)
+    maps[q.block] = FactorMap(basis, mapping.terms, mapping.curves, mapping.sizes)
     held_objective = GaussianObjective(
         objective.engine,
         maps,

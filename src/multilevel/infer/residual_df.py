@@ -125,7 +125,11 @@ def structured_kenward_roger(
     problem, layout = prepared.problem, prepared.layout
     half = np.linalg.solve(profile.R, np.eye(fit.n_fixed))
     X = problem.F[:, problem.n_random : -1] @ half
-    bases = [linear_basis(mapping) for mapping in problem.maps]
+    ends = np.cumsum([0, *(m.n_parameters for m in problem.maps)])
+    bases = [
+        linear_basis(mapping, psi[a:b])
+        for mapping, a, b in zip(problem.maps, ends[:-1], ends[1:], strict=True)
+    ]
     k = sum(map(len, bases)) + layout.n_parameters + 1
     P, p = np.zeros((k, fit.n_fixed, fit.n_fixed)), fit.n_fixed
     Q, t = np.zeros((k, k, p, p)), np.zeros((k, k))
@@ -164,11 +168,8 @@ def structured_kenward_roger(
 
 
 def _top_units(prepared: StructuredPrepared) -> NDArray[np.intp]:
-    """Independent cluster of each sorted row: the coarsest factor, else the residual unit."""
-    problem, layout = prepared.problem, prepared.layout
-    if problem.codes:
-        return problem.codes[-1].astype(np.intp)
-    return layout.codes[layout.order].astype(np.intp)
+    """Independent cluster of each sorted row."""
+    return prepared.problem.independent().astype(np.intp)
 
 
 def _laid_out(
@@ -177,16 +178,25 @@ def _laid_out(
 ) -> tuple[Array, Array]:  # fmt: skip
     """``V`` (N, T, T), relative, and its derivatives (k, N, T, T): G, R, then ``V`` itself."""
     problem, layout = prepared.problem, prepared.layout
-    V, dR = residual_matrices(layout, phi, layout.order[rows], derivatives=True)
+    own_phi = phi[: len(phi) - problem.scales.n_parameters]
+    V, dR = residual_matrices(layout, own_phi, layout.order[rows], derivatives=True)
     parts, at = [], 0
-    for code, L, E in zip(problem.codes, factors, bases, strict=True):
-        Z = problem.F[:, at : at + L.shape[0]][rows]
+    F = problem.scales.apply(problem.F, phi)
+    scaled = dict(problem.scales.directions(factors))
+    moves: list[Array] = []
+    for t, (code, L, E) in enumerate(zip(problem.codes, factors, bases, strict=True)):
+        Z = F[:, at : at + L.shape[0]][rows]
         at += L.shape[0]
         level = code[rows]
         same = level[:, :, None] == level[:, None, :]
         V = V + (Z @ (L @ L.T) @ Z.transpose(0, 2, 1)) * same
         parts += [(Z @ element @ Z.transpose(0, 2, 1)) * same for element in E]
-    return V, np.concatenate([np.stack(parts) if parts else np.zeros((0, *V.shape)), dR, V[None]])
+        for levels, D in scaled.get(t, ()):
+            weight = levels[level]
+            moves.append(weight[:, :, None] * (Z @ D @ Z.transpose(0, 2, 1)) * same)
+    own = np.stack(parts) if parts else np.zeros((0, *V.shape))
+    own = np.concatenate([own, np.stack(moves)]) if moves else own
+    return V, np.concatenate([own, dR, V[None]])
 
 
 def _tensors(V: Array, dV: Array, X: Array) -> tuple[Array, Array, Array]:

@@ -19,17 +19,21 @@ from numpy.typing import NDArray
 
 from multilevel.errors import InferenceError
 from multilevel.infer.distributions import normal_quantile
-from multilevel.infer.face import face_of
+from multilevel.infer.face import Face, face_of
 from multilevel.infer.satterthwaite import hessian
+from multilevel.model.covariance.curves import HOMOGENEOUS, Curve
 
 if TYPE_CHECKING:
-    from multilevel.design.records import Design
+    from multilevel.design.records import Design, RandomBlock
     from multilevel.estimate.prepare import Prepared
     from multilevel.estimate.records import Fit
     from multilevel.likelihood.gaussian.objective import GaussianObjective
 
 Array = NDArray[np.float64]
-Component = Literal["fixed", "variance", "sd", "covariance", "correlation"]
+Component = Literal[
+    "fixed", "variance", "sd", "covariance", "correlation", "range", "loading", "uniqueness"
+]
+STRUCTURAL = ("range", "loading", "uniqueness")
 RESIDUAL = "Residual"
 FREE_COVARIANCES = ("unstructured", "compound_symmetry")
 
@@ -44,6 +48,7 @@ class Quantity:
     group : grouping factor; ``"Residual"``; empty for a fixed effect.
     component : what it is.
     block, a, b : where it is in the design (block -1: residual, -2: fixed effect ``a``).
+    curve, k : structure of a term that is not linear, and which of its parameters (-1: an SD).
     """
 
     term: str
@@ -52,6 +57,8 @@ class Quantity:
     block: int
     a: int
     b: int
+    curve: Curve | None = None
+    k: int = -1
 
 
 @dataclass(frozen=True)
@@ -93,7 +100,11 @@ def quantities(design: Design, components: Sequence[Component]) -> tuple[Quantit
     scales: list[Component] = [c for c in ("variance", "sd") if c in components]
     crosses: list[Component] = [c for c in ("covariance", "correlation") if c in components]
     for t, block in enumerate(design.blocks):
-        for start, stop, structure in block.structure.terms:
+        for number, (start, stop, structure) in enumerate(block.structure.terms):
+            curve = block.structure.curve(number)
+            if curve is not None:
+                out += _structured(t, start, block, curve, components)
+                continue
             for a in range(start, stop):
                 out += [Quantity(block.names[a], block.group, c, t, a, a) for c in scales]
             if structure not in FREE_COVARIANCES:
@@ -106,6 +117,27 @@ def quantities(design: Design, components: Sequence[Component]) -> tuple[Quantit
     return tuple(out)
 
 
+def _structured(
+    t: int, start: int, block: RandomBlock, curve: Curve, components: Sequence[Component]
+) -> list[Quantity]:
+    """SDs of a structured term (one where all are equal), then its other parameters."""
+    scales: list[Component] = [c for c in ("variance", "sd") if c in components]
+    if curve.structure in HOMOGENEOUS:
+        out = [Quantity(curve.stem, block.group, c, t, start, start, curve) for c in scales]
+    else:
+        out = [
+            Quantity(name, block.group, c, t, start + a, start + a, curve)
+            for a, name in enumerate(block.names[start : start + curve.width])
+            for c in scales
+        ]
+    for k, (name, kind) in enumerate(curve.parameter_names()):
+        for c in components:
+            if c == kind:
+                term = name if kind in ("loading", "uniqueness") else f"{curve.stem}: {name}"
+                out.append(Quantity(term, block.group, c, t, start, start, curve, k))
+    return out
+
+
 def value_of(quantity: Quantity, beta: Array, G: Sequence[Array], sigma2: float) -> float:
     """The quantity from fixed effects, absolute covariances and the residual variance."""
     q = quantity
@@ -114,6 +146,11 @@ def value_of(quantity: Quantity, beta: Array, G: Sequence[Array], sigma2: float)
     if q.block == -1:
         return float(np.sqrt(sigma2)) if q.component == "sd" else float(sigma2)
     M = G[q.block]
+    if q.curve is not None and q.k >= 0:
+        own = slice(q.a, q.a + q.curve.width)
+        if not np.trace(M[own, own]) > 0.0:
+            return float("nan")
+        return float(q.curve.natural(q.curve.parameters(M[own, own]))[q.k])
     if q.component in ("variance", "covariance"):
         return float(M[q.a, q.b])
     if q.component == "sd":
@@ -129,6 +166,8 @@ class _Parameters:
     covariance: Array
     slopes: tuple[Array, ...]
     sigma2_slope: Array
+    face: Face
+    scaling: tuple[Array, ...]
 
 
 def _parameters(prepared: Prepared, fit: Fit, objective: GaussianObjective) -> _Parameters:
@@ -154,7 +193,7 @@ def _parameters(prepared: Prepared, fit: Fit, objective: GaussianObjective) -> _
         slopes.append(slope)
     last = np.zeros(r + 1)
     last[r] = fit.sigma2
-    return _Parameters(covariance, tuple(slopes), last)
+    return _Parameters(covariance, tuple(slopes), last, face, prepared.scaling.random)
 
 
 def _gradient(q: Quantity, fit: Fit, at: _Parameters) -> Array:
@@ -165,6 +204,8 @@ def _gradient(q: Quantity, fit: Fit, at: _Parameters) -> Array:
             if q.component == "sd"
             else (at.sigma2_slope)
         )
+    if q.curve is not None and q.k >= 0:
+        return _structure_gradient(q, q.curve, fit, at)
     G, dG = fit.random_covariance[q.block], at.slopes[q.block]
     if q.component in ("variance", "covariance"):
         return np.asarray(dG[:, q.a, q.b])
@@ -178,6 +219,22 @@ def _gradient(q: Quantity, fit: Fit, at: _Parameters) -> Array:
     )
 
 
+def _structure_gradient(q: Quantity, curve: Curve, fit: Fit, at: _Parameters) -> Array:
+    """Slope of a natural parameter of a structure in the free parameters."""
+    objective = at.face.objective
+    mapping = objective.maps[q.block]
+    number = next(k for k, (start, _, _) in enumerate(mapping.terms) if start == q.a)
+    own = mapping.parameter_slices()[number]
+    first = objective.slices[q.block].start
+    where = slice(first + own.start, first + own.stop)
+    unit = float(np.sqrt(fit.sigma2)) * float(at.scaling[q.block][q.a, q.a])
+    out = np.zeros(len(at.sigma2_slope))
+    out[where] = curve.natural_slopes(at.face.theta[where], unit)[q.k]
+    if q.component in ("loading", "uniqueness"):
+        out[-1] = 0.5 * curve.natural(at.face.theta[where], unit)[q.k]
+    return out
+
+
 def is_at_boundary(quantity: Quantity, fit: Fit) -> bool:
     """Whether a variance is zero or a correlation 1 or undefined at the fit."""
     if quantity.block < 0:
@@ -185,6 +242,9 @@ def is_at_boundary(quantity: Quantity, fit: Fit) -> bool:
     G = fit.random_covariance[quantity.block]
     va, vb = G[quantity.a, quantity.a], G[quantity.b, quantity.b]
     size = max(float(np.trace(G)), fit.sigma2)
+    if quantity.curve is not None and quantity.k >= 0:
+        own = slice(quantity.a, quantity.a + quantity.curve.width)
+        return float(np.trace(G[own, own])) <= 1e-14 * size
     if min(va, vb) <= 1e-14 * size:
         return True
     if quantity.a == quantity.b:
@@ -226,6 +286,9 @@ def wald_intervals(
         at = at or _parameters(prepared, fit, objective)
         g = _gradient(q, fit, at)
         se = float(np.sqrt(max(float(g @ at.covariance @ g), 0.0)))
+        if q.curve is not None and q.k >= 0:
+            out.append(Interval(q, x, se, *q.curve.interval(q.k, x, se, z)))
+            continue
         out.append(Interval(q, x, se, *_limits(q.component, x, se, z)))
     return tuple(out)
 

@@ -94,7 +94,7 @@ def variance_influence(
     gradient = np.einsum("jab,rab->jr", Q, directions)
     step = -np.linalg.solve(objective.exact_hessian(), gradient.T).T
     sigma2 = (r2 - np.einsum("jab,rab,jr->j", gg, directions, step, optimize=True)) / nu
-    L = np.tensordot(fit.theta + step, objective.maps[0].basis, axes=1)
+    L = np.stack([objective.maps[0].factor(theta) for theta in fit.theta + step])
     raw = prepared.scaling.random[0] @ L
     scale = sigma2 * prepared.scaling.y_scale**2
     return VarianceInfluence(scale[:, None, None] * (raw @ raw.transpose(0, 2, 1)), scale)

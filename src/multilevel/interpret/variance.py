@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.related import is_related
 from multilevel.errors import InferenceError
+from multilevel.model.covariance.curves import HOMOGENEOUS
 
 if TYPE_CHECKING:
     from multilevel.design.records import Design, RandomBlock
@@ -106,8 +108,12 @@ def effect_components(
     nan = float("nan")
     for block, G in zip(blocks, matrices, strict=True):
         sd = np.sqrt(np.maximum(np.diag(G), 0.0))
+        once = _stated_once(block)
         for a, name in enumerate(block.names):
-            out.append(VarianceComponent(block.group, name, "", float(G[a, a]), float(sd[a]), nan))
+            label = once.get(a, name)
+            if label:
+                own = float(G[a, a]), float(sd[a])
+                out.append(VarianceComponent(block.group, label, "", *own, nan))
         for start, stop, structure in block.structure.terms:
             if structure not in FREE_COVARIANCES:
                 continue
@@ -120,8 +126,22 @@ def effect_components(
     return tuple(out)
 
 
+def _stated_once(block: RandomBlock) -> dict[int, str]:
+    """Columns of terms with one variance for all of their (possibly many) columns: what the first
+    is called, and empty for the others."""
+    found: dict[int, str] = {}
+    for number, (start, stop, _) in enumerate(block.structure.terms):
+        curve = block.structure.curve(number)
+        if curve is not None and curve.structure in HOMOGENEOUS:
+            found.update(dict.fromkeys(range(start, stop), ""))
+            found[start] = curve.stem
+    return found
+
+
 def is_nested(fine: RandomBlock, coarse: RandomBlock) -> bool:
     """Whether every level of ``fine`` lies in exactly one level of ``coarse`` (O(n), exact)."""
+    if is_related((fine, coarse)):
+        return False  # levels that share rows, or that are correlated, lie in nothing
     home = np.zeros(fine.n_levels, dtype=coarse.codes.dtype)
     home[fine.codes] = coarse.codes
     return bool(np.array_equal(home[fine.codes], coarse.codes))

@@ -94,7 +94,8 @@ class Evidence:
             L = mapping.factor(self.fit.theta[part])
             inner = B.T @ M @ B
             v[t] = float(np.trace(L.T @ inner @ L))
-            dv[t, part] = 2.0 * np.einsum("rab,ab->r", mapping.basis, inner @ L)
+            slopes = mapping.covariance_slopes(self.fit.theta[part], L)
+            dv[t, part] = np.einsum("rab,ab->r", slopes, inner)
         return v, dv
 
 

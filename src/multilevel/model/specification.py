@@ -7,10 +7,32 @@ from typing import Literal, get_args
 
 from multilevel.errors import ModelError
 from multilevel.model.covariance.structures import Structure
+from multilevel.model.random_scale import RandomScaleTerm
 from multilevel.model.residual import ResidualTerm
 
 Method = Literal["reml", "ml"]
 METHODS: tuple[str, ...] = get_args(Method)
+
+
+@dataclass(frozen=True)
+class Membership:
+    """Several levels per row: ``mm(school1, school2, weights=[w1, w2])`` right of a bar.
+
+    Attributes
+    ----------
+    columns : the columns that hold the levels; they share one pool of levels.
+    weights : the columns of their weights, as many; empty: equal weights.
+    is_scaled : whether the weights of a row are divided by their sum.
+    """
+
+    columns: tuple[str, ...]
+    weights: tuple[str, ...] = ()
+    is_scaled: bool = True
+
+    @property
+    def label(self) -> str:
+        """Label of the pooled factor, ``"mm(school1, school2)"``."""
+        return f"mm({', '.join(self.columns)})"
 
 
 @dataclass(frozen=True)
@@ -24,6 +46,10 @@ class RandomTerm:
     structure : covariance structure among the columns.
     text : the term as the user wrote it (for messages).
     position : character where the term starts in the formula.
+    membership : the columns of ``mm(...)``, for rows with several levels; ``factors`` then holds
+        its label alone.
+    by : column whose groups of levels have covariance matrices of their own; None: one for all.
+    order : band of ``toep`` (0: none), rank of ``fa`` and ``rr``.
     """
 
     columns: str
@@ -31,6 +57,9 @@ class RandomTerm:
     structure: Structure
     text: str
     position: int
+    membership: Membership | None = None
+    by: str | None = None
+    order: int = 0
 
     @property
     def group(self) -> str:
@@ -55,6 +84,7 @@ class Model:
     family : outcome family; ``"gaussian"`` here.
     residual : structure of the residual covariance; None: independent residuals.
     scale : model for the log of the residual variance (right-hand side); None: one variance.
+    random_scale : models for the log standard deviations of random effects, by factor.
     """
 
     formula: str
@@ -67,21 +97,23 @@ class Model:
     response_parts: tuple[str, ...] = ()
     residual: ResidualTerm | None = None
     scale: str | None = None
+    random_scale: tuple[RandomScaleTerm, ...] = ()
 
     @property
     def text(self) -> str:
-        """The formula, and the residual structure where there is one."""
+        """The formula, and the models for the variances where there are any."""
         parts = [self.formula]
         if self.residual is not None:
             parts.append(f"residual {self.residual.text}")
         if self.scale is not None:
             parts.append(f"scale ~ {self.scale}")
+        parts += [f"random scale: {term.text}" for term in self.random_scale]
         return "; ".join(parts)
 
     @property
     def has_structured_residual(self) -> bool:
-        """Whether residuals are correlated or their variances differ."""
-        return self.residual is not None or self.scale is not None
+        """Whether residuals are correlated, or a variance depends on predictors."""
+        return self.residual is not None or self.scale is not None or bool(self.random_scale)
 
 
 def check_method(method: str) -> Method:

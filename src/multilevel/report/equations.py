@@ -9,11 +9,19 @@ Three levels are in ``equations_three``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
-from multilevel.design.records import Design
+import numpy as np
+
+from multilevel.design.random_scale import effect_of
+from multilevel.design.records import Design, RandomBlock
+from multilevel.design.related import is_related
+from multilevel.design.structured_terms import without_occasions
 from multilevel.interpret.advice.columns import INTERCEPT, split
 from multilevel.report.equations_three import three_level
 from multilevel.report.facts import is_chain, split_interaction
+from multilevel.report.random_scale_words import effects_of, scale_equations
+from multilevel.report.random_structures import occasion_note, occasion_terms, with_occasions
 from multilevel.report.symbols import Equation, Symbol, Term
 
 
@@ -35,12 +43,15 @@ def aligned(found: Sequence[Equation]) -> tuple[str, ...]:
 
 def index_note(design: Design) -> str:
     """What the subscripts stand for; empty for a composite equation, which names its factors."""
+    timed = occasion_note(design.blocks)
+    if is_related(design.blocks):
+        return timed.removeprefix("; ")
     if len(design.blocks) == 1:
-        return f"p: row, c: {design.blocks[0].group}"
+        return f"p: row, c: {design.blocks[0].group}{timed}"
     if _is_three_level(design):
         inner, outer = (block.group for block in design.blocks)
-        return f"t: row, i: {inner}, c: {outer}"
-    return ""
+        return f"t: row, i: {inner}, c: {outer}{timed}"
+    return timed.removeprefix("; ")
 
 
 def _is_three_level(design: Design) -> bool:
@@ -49,11 +60,29 @@ def _is_three_level(design: Design) -> bool:
 
 def equation_records(design: Design) -> tuple[Equation, ...]:
     """Return the equations of a design, level by level where there are two or three levels."""
+    own = scale_equations(design)
+    timed = occasion_terms(design.blocks)
+    if timed:
+        bare = replace(design, blocks=tuple(without_occasions(b) for b in design.blocks))
+        return with_occasions(equation_records(bare), timed)
+    if any(len(effects_of(b)) != len(b.names) for b in design.blocks):
+        design = replace(design, blocks=tuple(_once(block) for block in design.blocks))
+    if is_related(design.blocks):
+        return (*composite(design), *own)
     if len(design.blocks) == 1:
-        return _two_level(design)
+        return (*_two_level(design), *own)
     if _is_three_level(design):
-        return three_level(design)
-    return composite(design)
+        return (*three_level(design), *own)
+    return (*composite(design), *own)
+
+
+def _once(block: RandomBlock) -> RandomBlock:
+    """The block with effects of several groups of ``by=`` once; for names only."""
+    names = effects_of(block)
+    columns = np.zeros((len(block.columns), len(names)))
+    for a, name in enumerate(block.names):
+        columns[:, names.index(effect_of(name))] += block.columns[:, a]
+    return replace(block, names=names, columns=columns)
 
 
 def _two_level(design: Design) -> tuple[Equation, ...]:

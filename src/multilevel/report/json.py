@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from multilevel.infer.means_tests import RowTests
 from multilevel.interpret.advice.advise import advise
 from multilevel.interpret.design_effect import design_effects
 from multilevel.interpret.explained_variance import overall
+from multilevel.interpret.random_structures import StructureParameter, of_fit
 from multilevel.interpret.variance import RESIDUAL, variance_components
 
 
@@ -54,6 +56,7 @@ def fit_json(fit: Fit, design: Design, tests: RowTests | None = None) -> dict[st
             for c in variance_components(design, fit)
             if c.group != RESIDUAL
         ],
+        **structures_json(of_fit(design.blocks, fit)),
         "residual_variance": plain_number(fit.sigma2),
         **({} if fit.residual else _effect_sizes(fit, design)),
         **_residual(fit),
@@ -65,6 +68,23 @@ def fit_json(fit: Fit, design: Design, tests: RowTests | None = None) -> dict[st
             {"code": a.code, "severity": a.severity, "sentence": a.sentence, "mend": a.mend}
             for a in (() if fit.residual else advise(design, fit))
         ],
+    }
+
+
+def structures_json(found: Sequence[StructureParameter]) -> dict[str, Any]:
+    """Parameters of structured random effects; nothing without any."""
+    if not found:
+        return {}
+    numbers = ("estimate", "std_error", "conf_low", "conf_high")
+    words = ("group", "term", "structure", "parameter", "kind")
+    return {
+        "random_structures": [
+            {
+                **{name: getattr(p, name) for name in words},
+                **{name: plain_number(getattr(p, name)) for name in numbers},
+            }
+            for p in found
+        ]
     }
 
 

@@ -11,11 +11,14 @@ import numpy as np
 import pandas as pd
 
 from multilevel.design.records import Design
+from multilevel.design.structured_terms import without_occasions
 from multilevel.estimate.records import Certificate, Fit
 from multilevel.interpret.advice.columns import INTERCEPT
 from multilevel.interpret.variance import variance_components
 from multilevel.report.facts import homes, intraclass, is_chain, is_unconditional
 from multilevel.report.layout import count, join_words, number, short
+from multilevel.report.random_scale_words import effects_of, scale_methods_sentence
+from multilevel.report.random_structures import structured_words
 from multilevel.report.residual_words import residual_methods_sentence
 
 _LEVELS = {2: "two-level", 3: "three-level", 4: "four-level", 5: "five-level"}
@@ -43,6 +46,7 @@ def methods_paragraph(
         rows_sentence(design),
         means_sentence(design),
         variance_sentence(design),
+        scale_methods_sentence(fit, design),
         residual_methods_sentence(fit, design),
         convergence_sentence(fit.certificate),
     ]
@@ -93,7 +97,9 @@ def variance_sentence(design: Design) -> str:
     """The random effects; empty without any."""
     parts = []
     for block in design.blocks:
-        words = ["intercepts" if n == INTERCEPT else f"slopes of {n}" for n in block.names]
+        plain = effects_of(without_occasions(block))
+        words = ["intercepts" if n == INTERCEPT else f"slopes of {n}" for n in plain]
+        words += structured_words(block)
         free = any(
             stop - start > 1 and structure == "unstructured"
             for start, stop, structure in block.structure.terms

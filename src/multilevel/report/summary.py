@@ -8,9 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from multilevel.design.records import Design, RandomBlock
+from multilevel.design.related import is_related, loadings_of
 from multilevel.estimate.records import Certificate, Fit
 from multilevel.infer.means_tests import RowTests
 from multilevel.interpret.advice.advise import advise
+from multilevel.interpret.random_structures import of_fit
+from multilevel.interpret.related import has_memberships, relation_notes, share_sentences
 from multilevel.interpret.variance import RESIDUAL, VarianceComponent, variance_components
 from multilevel.report.equations import equations
 from multilevel.report.facts import (
@@ -33,6 +36,13 @@ from multilevel.report.layout import (
     share,
     short,
 )
+from multilevel.report.random_scale_words import (
+    by_notes,
+    parameter_words,
+    reference_notes,
+    scale_section,
+)
+from multilevel.report.random_structures import structure_sections, structure_words
 from multilevel.report.residual_words import residual_sentences
 
 _COUNT_WORDS = {1: "Single", 2: "Two", 3: "Three", 4: "Four", 5: "Five"}
@@ -72,7 +82,10 @@ def summary_text(
 def title(fit: Fit, design: Design) -> tuple[str, ...]:
     """Return the title lines: kind of model, outcome, estimator; then the formula."""
     k = len(design.blocks)
-    if is_chain(design) and k + 1 in _COUNT_WORDS:
+    if is_related(design.blocks):
+        several = any(has_memberships(block) for block in design.blocks)
+        kind = "Multiple-membership model" if several else "Model with correlated levels"
+    elif is_chain(design) and k + 1 in _COUNT_WORDS:
         kind = f"{_COUNT_WORDS[k + 1]}-level model"
     else:
         kind = "Cross-classified model" if k > 1 else "Model"
@@ -96,6 +109,8 @@ def sections(
         labels_section(design, labels or {}),
         _means_section(fit, design, tests),
         *_variance_sections(fit, design),
+        *structure_sections(of_fit(design.blocks, fit)),
+        *scale_section(fit, design),
         *_residual_sections(fit),
         _criterion_section(fit, design),
         Section(
@@ -138,7 +153,7 @@ def design_section(design: Design) -> Section:
     sentences += _crossings(design)
     body = []
     for block in design.blocks:
-        sizes = np.bincount(block.codes, minlength=block.n_levels)
+        sizes = np.bincount(loadings_of(block).indices, minlength=block.n_levels)
         mean = f"{sizes.mean():.1f}"
         body.append((block.group, str(block.n_levels), str(sizes.min()), mean, str(sizes.max())))
     header = ("Grouping factor", "Levels", "Rows each: min", "mean", "max")
@@ -267,7 +282,10 @@ def _residual_sections(fit: Fit) -> list[Section]:
         for name, value, error in zip(
             record.names, record.estimates, record.std_errors, strict=True
         )
+        if not name.startswith("log_sd(")
     )
+    if not body:
+        return []
     sentences = [record.sentence]
     if record.n_variances:
         sentences.append(
@@ -280,12 +298,15 @@ def _residual_sections(fit: Fit) -> list[Section]:
 
 def structure_notes(block: RandomBlock) -> list[str]:
     """Structures other than unstructured in words."""
-    out = []
-    for start, stop, structure in block.structure.terms:
-        if structure in _STRUCTURES and stop - start > 1:
+    out = [*by_notes(block), *reference_notes(block)]
+    for k, (start, stop, structure) in enumerate(block.structure.terms):
+        curve = block.structure.curve(k)
+        if curve is not None:
+            out.append(f"{block.group}, {curve.stem}: {structure_words(curve)}.")
+        elif structure in _STRUCTURES and stop - start > 1:
             names = join_words(block.names[start:stop])
             out.append(f"{block.group}, {names}: {_STRUCTURES[structure]}.")
-    return out
+    return [*out, *relation_notes(block)]
 
 
 def _correlation_section(pairs: Sequence[VarianceComponent]) -> Section:
@@ -307,8 +328,11 @@ def _criterion_section(fit: Fit, design: Design) -> Section:
         "the residual variance",
     ]
     if fit.residual is not None:
-        own = count(len(fit.residual.phi), "parameter") + " of the residual structure"
-        parts = [parts[0], *(parts[1:2] if len(fit.theta) else ()), own, parts[2]]
+        n_scales = sum(name.startswith("log_sd(") for name in fit.residual.names)
+        k = len(fit.residual.phi) - n_scales
+        own = [count(k, "parameter") + " of the residual structure"] if k else []
+        own = [*parameter_words(fit), *own]
+        parts = [parts[0], *(parts[1:2] if len(fit.theta) else ()), *own, parts[2]]
     sentences = [
         f"{count(fit.n_parameters, 'parameter')}: {join_words(parts)}."
         f" AIC and BIC count all of them; BIC takes N = {fit.n} rows."
@@ -322,6 +346,8 @@ def _criterion_section(fit: Fit, design: Design) -> Section:
 
 def _icc_sentences(fit: Fit, design: Design) -> list[str]:
     out: list[str] = []
+    if is_related(design.blocks):
+        return list(share_sentences(design, fit))
     if fit.residual is not None:
         return out  # shares of variance need one residual variance and independent residuals
     empty = is_unconditional(design)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from multilevel.errors import FormulaError, ModelError
+from multilevel.model.covariance.curves import TIMED
 from multilevel.model.covariance.structures import FORMULA_NAMES
 from multilevel.model.formula import parse_formula
 from multilevel.model.formula.compile import compile_columns, term_labels
@@ -69,7 +72,41 @@ def test_nesting_is_the_sum_of_its_parts(text):
 
 @pytest.mark.parametrize(("name", "structure"), FORMULA_NAMES.items())
 def test_structures(name, structure):
-    assert random(f"y ~ {name}(1 + x | g)") == [("1 + x", ("g",), structure)]
+    if structure in TIMED:  # an effect for each value of a column
+        assert random(f"y ~ {name}(0 + x | g)") == [("0 + C(x)", ("g",), structure)]
+    else:
+        assert random(f"y ~ {name}(1 + x | g)") == [("1 + x", ("g",), structure)]
+
+
+@pytest.mark.parametrize(
+    ("text", "order"),
+    [
+        ("toep(0 + t | g, band=3)", 3),
+        ("toep(0 + t | g)", 0),
+        ("fa(0 + x + z + w | g, rank=2)", 2),
+        ("rr(0 + x + z | g, 2)", 2),
+        ("rr(0 + x + z | g)", 1),
+    ],
+)
+def test_bands_and_ranks(text, order):
+    assert [term.order for term in parse_formula(f"y ~ {text}").random] == [order]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("ar1(1 + t | g)", "0 + t"),
+        ("ar1(t | g)", "0 + t"),
+        ("ar1(0 + t + s | g)", "0 + t"),
+        ("ar1(0 + t | g, band=2)", "band= belongs to toep"),
+        ("toep(0 + t | g, rank=2)", "band= belongs to toep"),
+        ("toep(0 + t | g, band=0)", "whole number"),
+        ("fa(0 + x + z | g, rank=1.5)", "whole number"),
+    ],
+)
+def test_structures_say_what_they_need(text, told):
+    with pytest.raises(FormulaError, match=re.escape(told)):
+        parse_formula(f"y ~ {text}")
 
 
 def test_double_bar_is_diagonal():

@@ -64,7 +64,11 @@ class GeneralizedCovarianceMethods(GeneralizedMeansMethods):
     def _parameter_labels(self) -> tuple[str, ...]:
         out = list(self.design.parameter_names)
         for block in self.design.blocks:
-            for basis in block.structure.basis:
+            curved = block.structure.curve_labels()
+            for k, basis in enumerate(block.structure.basis):
+                if k in curved:
+                    out.append(f"{curved[k]} | {block.group}")
+                    continue
                 rows, cols = np.nonzero(basis)
                 a, b = int(rows[0]), int(cols[0])
                 names = block.names[a] if a == b else f"{block.names[a]}, {block.names[b]}"

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 import numpy as np
 import pandas as pd
 
+from multilevel.api.frames import frame_of_records
 from multilevel.api.generalized.holder import GeneralizedHolder
 from multilevel.api.generalized.means import RATIOS, GeneralizedDf
 from multilevel.api.progress import Telling, teller
@@ -38,6 +39,7 @@ from multilevel.infer.generalized.quantities import (
 )
 from multilevel.infer.means_tests import coefficient_hypothesis, row_tests
 from multilevel.infer.variance_intervals import check_conf_level
+from multilevel.interpret.random_structures import StructureParameter, of_generalized
 
 IntervalMethod = Literal["wald", "profile", "bootstrap"]
 _SHORT = {"fixed": "", "natural": "", "sd": "sd", "correlation": "cor"}
@@ -131,6 +133,18 @@ class GeneralizedIntervalMethods(GeneralizedHolder):
             text += " Coefficients of the mean are exponentiated: "
             text += f"{RATIOS[self.design.parts[0].spec.link]}."
         return _frame(found, f"{100 * level:g}% intervals. {text}", level)
+
+    def structure_parameters(self, *, conf_level: float = 0.95) -> pd.DataFrame:
+        """Parameters of structured random effects: rho of ``ar1``, ranges, loadings of ``fa``.
+
+        Returns
+        -------
+        Frame ``group, term, structure, parameter, kind, estimate, std_error, conf_low,
+        conf_high``; no rows without such terms. Wald intervals, symmetric on the unconstrained
+        scale.
+        """
+        found = of_generalized(self.design, self.fit, check_conf_level(conf_level))
+        return frame_of_records(found, StructureParameter)
 
     def _wald(
         self, wanted: Sequence[Parameter], level: float, df: str | None

@@ -29,6 +29,7 @@ from multilevel.infer.generalized.profile_maps import (
     held_entry,
     held_threshold,
 )
+from multilevel.infer.generalized.profile_structures import held_structure
 from multilevel.infer.generalized.quantities import (
     OK,
     Parameter,
@@ -119,6 +120,9 @@ def _profiled(
         )
     if q.block == -2:
         return _natural(prepared, fit, q, estimate, conf_level, guess)
+    if q.curve is not None:
+        held = held_structure(prepared, fit, q, q.curve)
+        return _interval(held, fit, q, estimate, conf_level, guess)
     if q.component == "correlation" and _may_vanish(prepared, fit, q, conf_level):
         note = "ok; one of the two variances may be zero: any correlation is possible"
         return ParameterInterval(q, estimate, float("nan"), -1.0, 1.0, note)

@@ -14,17 +14,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.design.generalized import GeneralizedDesign
+from multilevel.design.records import RandomBlock
 from multilevel.errors import InferenceError
 from multilevel.estimate.generalized.prepare import GeneralizedPrepared
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.infer.distributions import normal_quantile
 from multilevel.infer.generalized.natural import natural_parameters
 from multilevel.infer.variance_intervals import FREE_COVARIANCES
+from multilevel.model.covariance.curves import HOMOGENEOUS, Curve
 
 Array = NDArray[np.float64]
-Component = Literal["fixed", "natural", "variance", "sd", "covariance", "correlation"]
+Component = Literal[
+    "fixed", "natural", "variance", "sd", "covariance", "correlation", "range", "loading",
+    "uniqueness",
+]  # fmt: skip
 COMPONENTS: tuple[Component, ...] = get_args(Component)
-DEFAULT: tuple[Component, ...] = ("fixed", "natural", "sd", "correlation")
+DEFAULT: tuple[Component, ...] = (
+    "fixed", "natural", "sd", "correlation", "range", "loading", "uniqueness",
+)  # fmt: skip
 OK = "ok"
 
 
@@ -39,6 +46,7 @@ class Parameter:
     group : grouping factor; the part of a natural parameter; empty for a fixed effect.
     component : what it is.
     block, a, b : where it is (block -1: position ``a`` in ``psi``; -2: natural parameter ``a``).
+    curve, k : structure of a term that is not linear, and which of its parameters (-1: an SD).
     """
 
     term: str
@@ -47,6 +55,8 @@ class Parameter:
     block: int
     a: int
     b: int
+    curve: Curve | None = None
+    k: int = -1
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,11 @@ def parameters(
     scales: list[Component] = [c for c in ("variance", "sd") if c in components]
     crosses: list[Component] = [c for c in ("covariance", "correlation") if c in components]
     for t, block in enumerate(design.blocks):
-        for start, stop, structure in block.structure.terms:
+        for number, (start, stop, structure) in enumerate(block.structure.terms):
+            curve = block.structure.curve(number)
+            if curve is not None:
+                out += _structured(t, start, block, curve, components)
+                continue
             for a in range(start, stop):
                 out += [Parameter(block.names[a], block.group, c, t, a, a) for c in scales]
                 if structure in FREE_COVARIANCES:
@@ -104,6 +118,35 @@ def parameters(
                         for c in crosses
                     ]
     return tuple(out)
+
+
+def _structured(
+    t: int, start: int, block: RandomBlock, curve: Curve, components: Sequence[Component]
+) -> list[Parameter]:
+    """SDs of a structured term (one where all are equal), then its other parameters."""
+    scales: list[Component] = [c for c in ("variance", "sd") if c in components]
+    one = curve.structure in HOMOGENEOUS
+    labels = (curve.stem,) if one else block.names[start : start + curve.width]
+    out = [
+        Parameter(label, block.group, c, t, start + a, start + a, curve)
+        for a, label in enumerate(labels)
+        for c in scales
+    ]
+    for k, (name, kind) in enumerate(curve.parameter_names()):
+        for c in components:
+            if c == kind:
+                term = name if kind in ("loading", "uniqueness") else f"{curve.stem}: {name}"
+                out.append(Parameter(term, block.group, c, t, start, start, curve, k))
+    return out
+
+
+def own_slice(prepared: GeneralizedPrepared, q: Parameter) -> slice:
+    """Where the parameters of a structured term stand in ``psi``."""
+    structure = prepared.problem.blocks[q.block].structure
+    number = next(k for k, (start, stop, _) in enumerate(structure.terms) if start <= q.a < stop)
+    local = structure.parameter_slices()[number]
+    first = prepared.problem.theta_slices[q.block].start
+    return slice(first + local.start, first + local.stop)
 
 
 def at_psi(prepared: GeneralizedPrepared, fit: GeneralizedFit, psi: Array) -> GeneralizedFit:
@@ -124,6 +167,10 @@ def value_of(prepared: GeneralizedPrepared, fit: GeneralizedFit, q: Parameter) -
     if q.block == -2:
         found = natural_parameters(prepared.design, fit)
         return found[q.a].estimate if q.a < len(found) else float("nan")
+    if q.curve is not None and q.k >= 0:
+        if is_at_boundary(fit, q):
+            return float("nan")
+        return float(q.curve.natural(fit.psi[own_slice(prepared, q)])[q.k])
     G = fit.random_covariance[q.block]
     if q.component in ("variance", "covariance"):
         return float(G[q.a, q.b])
@@ -136,10 +183,14 @@ def value_of(prepared: GeneralizedPrepared, fit: GeneralizedFit, q: Parameter) -
 def slope_of(prepared: GeneralizedPrepared, fit: GeneralizedFit, q: Parameter) -> Array:
     """Derivative (P,) of a variance quantity in ``psi``."""
     out = np.zeros(len(fit.psi))
+    if q.curve is not None and q.k >= 0:
+        own = own_slice(prepared, q)
+        out[own] = q.curve.natural_slopes(fit.psi[own])[q.k]
+        return out
     block = prepared.problem.blocks[q.block]
     where = prepared.problem.theta_slices[q.block]
     L, G = fit.relative_factors[q.block], fit.random_covariance[q.block]
-    dG = np.array([E @ L.T + L @ E.T for E in block.structure.basis])
+    dG = block.structure.covariance_slopes(fit.psi[where], L)
     if q.component in ("variance", "covariance"):
         out[where] = dG[:, q.a, q.b]
         return out
@@ -158,6 +209,9 @@ def is_at_boundary(fit: GeneralizedFit, q: Parameter) -> bool:
     if q.block < 0:
         return False
     G = fit.random_covariance[q.block]
+    if q.curve is not None and q.k >= 0:
+        own = slice(q.a, q.a + q.curve.width)
+        return not float(np.trace(G[own, own])) > 0.0
     va, vb = float(G[q.a, q.a]), float(G[q.b, q.b])
     if min(va, vb) <= 1e-14 * max(float(np.trace(G)), 1e-300) or min(va, vb) == 0.0:
         return True
@@ -190,6 +244,9 @@ def wald_intervals(
         se = float(np.sqrt(max(float(g @ fit.vcov @ g), 0.0)))
         if se == 0.0:
             out.append(ParameterInterval(q, x, nan, nan, nan, "at a limit: no standard error"))
+            continue
+        if q.curve is not None and q.k >= 0:
+            out.append(ParameterInterval(q, x, se, *q.curve.interval(q.k, x, se, z)))
             continue
         out.append(ParameterInterval(q, x, se, *_limits(q.component, x, se, z)))
     return tuple(out)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.random_scale import effect_of, unscaled_columns
 from multilevel.design.records import Design, RandomBlock
+from multilevel.design.structured_terms import occasions
 from multilevel.interpret.advice.columns import (
     INTERCEPT,
     Parts,
@@ -127,10 +129,15 @@ def about_random_slopes(design: Design) -> list[Advice]:
     out: list[Advice] = []
     span = Span(design.X)
     for block in design.blocks:
+        columns = unscaled_columns(block)
+        timed = occasions(block)
         for a, name in enumerate(block.names):
-            z = block.columns[:, a]
+            if a in timed:
+                continue
+            z = columns[:, a]
             outside = span.outside(z)
-            if outside > 1e-6 * float(z @ z):
+            is_there = effect_of(name) != name and effect_of(name) in design.names
+            if outside > 1e-6 * float(z @ z) and not is_there:
                 out.append(_without_fixed(name, block))
             if name == INTERCEPT or not is_plain(name) or INTERCEPT not in block.names:
                 continue

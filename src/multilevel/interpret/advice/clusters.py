@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from multilevel.design.records import Design, RandomBlock
+from multilevel.design.structured_terms import occasions
 from multilevel.interpret.advice.columns import INTERCEPT, split
 from multilevel.interpret.advice.record import Advice
 
@@ -85,7 +86,7 @@ def about_sizes(design: Design) -> list[Advice]:
     out: list[Advice] = []
     for block in design.blocks:
         sizes = np.bincount(block.codes, minlength=block.n_levels)
-        q, J = len(block.names), block.n_levels
+        q, J = len(block.names) - len(occasions(block)), block.n_levels
         small = int(np.sum(sizes <= q))
         rows = "row" if q == 1 else "rows"
         effects = "random effect" if q == 1 else "random effects"

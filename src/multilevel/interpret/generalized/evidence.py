@@ -178,6 +178,6 @@ def theta_derivatives(evidence: GeneralizedEvidence) -> list[tuple[int, int, Arr
     problem = evidence.prepared.problem
     for t, (block, s) in enumerate(zip(problem.blocks, problem.theta_slices, strict=True)):
         L = evidence.fit.relative_factors[t]
-        for k, E in enumerate(block.structure.basis):
-            out.append((s.start + k, t, np.asarray(E @ L.T + L @ E.T)))
+        for k, dG in enumerate(block.structure.covariance_slopes(evidence.fit.psi[s], L)):
+            out.append((s.start + k, t, dG))
     return out

@@ -108,11 +108,13 @@ class FactorMap:
         parameters of curves (whoever needs derivatives asks for ``slopes``).
     terms : per term ``(start, stop, structure)`` on the q columns.
     curves : per term its nonlinear map, or None; empty if all terms are linear.
+    sizes : parameters per term; empty: as its structure has.
     """
 
     basis: Array
     terms: tuple[tuple[int, int, Structure], ...]
     curves: tuple[Curve | None, ...] = ()
+    sizes: tuple[int, ...] = ()
 
     @property
     def n_parameters(self) -> int:
@@ -180,6 +182,15 @@ class FactorMap:
                 out[s] = np.arange(curve.n_parameters) < curve.signed
         return np.asarray(out)
 
+    def curve_labels(self) -> dict[int, str]:
+        """Parameters of nonlinear terms by position: ``"ar1 Days: x1"`` (unconstrained)."""
+        out: dict[int, str] = {}
+        for _, _, s, curve in self._pieces() if self.curves else ():
+            if curve is not None:
+                labels = (f"{curve.structure} {curve.stem}: {x}" for x in curve.working_names())
+                out.update(zip(range(s.start, s.stop), labels, strict=True))
+        return out
+
     def curve(self, term: int) -> Curve | None:
         """The nonlinear map of a term, or None."""
         return self.curves[term] if self.curves else None
@@ -199,7 +210,9 @@ class FactorMap:
         out, at = [], 0
         for number, (start, stop, structure) in enumerate(self.terms):
             curve = self.curve(number)
-            if curve is not None:
+            if self.sizes:
+                size = self.sizes[number]
+            elif curve is not None:
                 size = curve.n_parameters
             else:
                 size = basis(structure, stop - start).shape[0]
@@ -209,7 +222,7 @@ class FactorMap:
 
 
 def factor_map(
-    terms: tuple[tuple[int, Structure], ...], curves: Sequence[Curve | None] = ()
+    terms: Sequence[tuple[int, Structure]], curves: Sequence[Curve | None] = ()
 ) -> FactorMap:
     """Build the map of a factor from its terms, each ``(number of columns, structure)``.
 

@@ -9,7 +9,9 @@ from multilevel.model.covariance.structures import FORMULA_NAMES, Structure
 from multilevel.model.formula.calls import shown_text
 from multilevel.model.formula.compile import compile_columns, compile_sum, term_labels
 from multilevel.model.formula.functions import FUNCTIONS
+from multilevel.model.formula.membership import is_membership, read_membership
 from multilevel.model.formula.scan import Token, Tokens, matching, refuse
+from multilevel.model.formula.term_options import cut_order, occasions_of
 from multilevel.model.specification import RandomTerm
 
 
@@ -71,12 +73,41 @@ def random_terms(chunk: Tokens, bar: Bar, text: str) -> list[RandomTerm]:
     structure = _structure(prefix, symbol, text)
     _refuse_offset(left, text)
     compile_sum(left, text)
-    columns = text[left[0].start : left[-1].stop].strip()
+    columns = occasions_of(left, structure, text) or text[left[0].start : left[-1].stop].strip()
     start = chunk[0].start
     whole = text[start : chunk[-1].stop]
+    right, order = cut_order(right, structure, text)
+    right, by = _by(right, text)
+    if is_membership(right):
+        found = read_membership(right, text)
+        return [RandomTerm(columns, (found.label,), structure, whole, start, found, order=order)]
     return [
-        RandomTerm(columns, factors, structure, whole, start) for factors in _nesting(right, text)
+        RandomTerm(columns, factors, structure, whole, start, by=by, order=order)
+        for factors in _nesting(right, text)
     ]
+
+
+def _by(right: Tokens, text: str) -> tuple[Tokens, str | None]:
+    """Cut ``, by=column`` off the grouping factor."""
+    depth, comma = 0, -1
+    for i, token in enumerate(right):
+        depth += (token.kind == "open") - (token.kind == "close")
+        if depth == 0 and token.is_operator(","):
+            comma = i
+            break
+    if comma < 0:
+        return right, None
+    rest = right[comma + 1 :]
+    is_by = len(rest) == 3 and rest[0].text == "by" and rest[1].is_operator("=")
+    if comma == 0 or right[0].text == "mm" or not is_by or rest[2].kind != "name":
+        refuse(
+            "After a grouping factor a random term takes by= and one column.",
+            shown_text(right),
+            "write it like (1 | school, by=sector)",
+            text,
+            right[comma].start,
+        )
+    return right[:comma], rest[2].text
 
 
 def check_repeats(terms: tuple[RandomTerm, ...], text: str) -> None:

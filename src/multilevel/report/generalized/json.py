@@ -11,6 +11,7 @@ from multilevel.infer.degrees_of_freedom import DfMethod
 from multilevel.infer.generalized.natural import natural_parameters, part_tests
 from multilevel.infer.means_tests import RowTests
 from multilevel.interpret.advice.record import Advice
+from multilevel.interpret.random_structures import of_generalized
 from multilevel.report.generalized.facts import (
     components,
     latent_residual,
@@ -19,7 +20,7 @@ from multilevel.report.generalized.facts import (
 )
 from multilevel.report.generalized.ratios import exponential
 from multilevel.report.generalized.words import ratio_of
-from multilevel.report.json import certificate_json, plain_number
+from multilevel.report.json import certificate_json, plain_number, structures_json
 
 _COLUMNS = ("estimate", "std_error", "df", "statistic", "p_value", "conf_low", "conf_high")
 
@@ -56,7 +57,7 @@ def generalized_json(
         "n": int(fit.n),
         "groups": {block.group: int(block.n_levels) for block in design.blocks},
         "approximation": _approximation(fit.approximation),
-        "minus2_loglik": plain_number(fit.criterion),
+        "reml_criterion" if fit.method == "reml" else "minus2_loglik": plain_number(fit.criterion),
         "n_par": int(fit.n_parameters),
         "aic": plain_number(fit.aic),
         "bic": plain_number(fit.bic),
@@ -66,6 +67,7 @@ def generalized_json(
         "parts": [_part(design, fit, d, df) for d in range(len(design.parts))],
         "family_parameters": _natural(design, fit),
         "random": _random(design, fit),
+        **structures_json(of_generalized(design, fit)),
         "icc": {s.group: plain_number(s.proportion) for s in latent_shares(design, fit)},
         "latent_residual_variance": None if residual is None else plain_number(residual.variance),
         "penalty": fit.penalty or None,

@@ -7,6 +7,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from multilevel.design.generalized import GeneralizedDesign
+from multilevel.design.structured_terms import occasions
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.infer.degrees_of_freedom import DfMethod
 from multilevel.infer.generalized.natural import natural_parameters, part_tests
@@ -27,6 +28,7 @@ from multilevel.report.methods_paragraph import (
     means_sentence,
     rows_sentence,
 )
+from multilevel.report.random_structures import structured_words
 
 _LEVELS = {1: "single-level", 2: "two-level", 3: "three-level", 4: "four-level", 5: "five-level"}
 
@@ -43,7 +45,7 @@ def methods_paragraph(
     """
     whole = whole_design(design)
     sentences = [
-        _model_sentence(design, version),
+        _model_sentence(design, version, fit.method),
         f"{outcome_sentence(design).replace('modelled:', 'The outcome modelled was', 1)}.",
         _integral_sentence(fit),
         rows_sentence(whole),
@@ -60,7 +62,13 @@ def methods_paragraph(
     return " ".join(s for s in sentences if s)
 
 
-def _model_sentence(design: GeneralizedDesign, version: str) -> str:
+_ESTIMATORS = {
+    "ml": "maximum likelihood",
+    "reml": "REML-type estimation (adjusted profile likelihood, Cox & Reid 1987)",
+}
+
+
+def _model_sentence(design: GeneralizedDesign, version: str, method: str = "ml") -> str:
     k = len(design.blocks)
     chain = is_chain(whole_design(design))
     kind = _LEVELS.get(k + 1, "multilevel") if chain else "cross-classified"
@@ -69,7 +77,7 @@ def _model_sentence(design: GeneralizedDesign, version: str) -> str:
     ordinal = "ordinal " * (design.family.response == "ordered")
     return (
         f"A {kind} {ordinal}{name} model with {design.family.link} link for"
-        f" {design.mean.model.response} was estimated by maximum likelihood{software}."
+        f" {design.mean.model.response} was estimated by {_ESTIMATORS[method]}{software}."
     )
 
 
@@ -83,6 +91,7 @@ def _integral_sentence(fit: GeneralizedFit) -> str:
         text += " Laplace's approximation"
     elif len(set(how.points)) == 1:
         text += f" adaptive Gauss-Hermite quadrature with {how.points[0]} points per random effect"
+        text += " on a sparse (Smolyak) grid" if "sparse grid" in fit.plan else ""
     else:
         text += f" adaptive Gauss-Hermite quadrature with {' x '.join(map(str, how.points))} points"
     if how.error is not None:
@@ -108,9 +117,15 @@ def _random_sentence(design: GeneralizedDesign) -> str:
     found: list[str] = []
     for block, belongs in zip(design.blocks, design.block_parts, strict=True):
         for d in dict.fromkeys(belongs):
-            names = [n for n, at in zip(block.names, belongs, strict=True) if at == d]
+            timed = occasions(block)
+            names = [
+                n
+                for a, (n, at) in enumerate(zip(block.names, belongs, strict=True))
+                if at == d and a not in timed
+            ]
             plain = [name.split(": ", 1)[-1] for name in names]
             words = ["intercepts" if n == INTERCEPT else f"slopes of {n}" for n in plain]
+            words += structured_words(block) if d == belongs[0] else []
             where = (
                 ""
                 if len(design.parts) == 1 or (d == 0 and not _is_shared(design))

@@ -16,6 +16,7 @@ from multilevel.infer.generalized.natural import (
 )
 from multilevel.infer.means_tests import RowTest
 from multilevel.interpret.advice.record import Advice
+from multilevel.interpret.random_structures import of_generalized
 from multilevel.interpret.variance import INTERCEPT, effect_components
 from multilevel.report.facts import is_unconditional
 from multilevel.report.generalized.equations import equation_lines
@@ -36,6 +37,7 @@ from multilevel.report.generalized.words import (
     part_heading,
 )
 from multilevel.report.layout import Grid, Section, decimals_for, join_words, number, percent, share
+from multilevel.report.random_structures import structure_sections
 from multilevel.report.summary import (
     convergence_section,
     design_section,
@@ -48,11 +50,11 @@ _Z_SENTENCE = "Tests are z tests; intervals are 95% Wald intervals."
 _UNIT_SPECIFIC = ("Effects are unit-specific: for given random effects.",)
 
 
-def title(design: GeneralizedDesign) -> tuple[str, ...]:
-    """Title lines: kind of model, outcome, family and link; then every formula."""
+def title(design: GeneralizedDesign, by: str = "ML") -> tuple[str, ...]:
+    """Title lines: kind of model, outcome, family and link, estimator; then every formula."""
     model = design.mean.model
     outcome = f"{model.response}: {family_title(design.family)}"
-    lines = [f"{kind_words(design)} for {outcome}, estimated by ML", model.formula]
+    lines = [f"{kind_words(design)} for {outcome}, estimated by {by}", model.formula]
     seen: set[str] = set()
     for part in design.parts[1:]:
         argument = part.spec.argument
@@ -254,7 +256,8 @@ def _variance(fit: GeneralizedFit, design: GeneralizedDesign) -> list[Section]:
     scales = join_words(["response" if link == "identity" else link for link in links])
     plural = "s" if len(links) > 1 else ""
     heading = f"Model for the variance (random effects on the {scales} scale{plural})"
-    return variance_sections(heading, blocks, parts, None)
+    structured = structure_sections(of_generalized(design, fit))
+    return [*variance_sections(heading, blocks, parts, None), *structured]
 
 
 def icc_sentences(fit: GeneralizedFit, design: GeneralizedDesign) -> list[str]:
@@ -284,7 +287,8 @@ def _is_empty(design: GeneralizedDesign) -> bool:
 
 
 def _criterion(fit: GeneralizedFit, design: GeneralizedDesign) -> Section:
-    line = f"-2 log-likelihood {fit.criterion:.2f}    AIC {fit.aic:.2f}    BIC {fit.bic:.2f}"
+    name = "REML-type criterion" if fit.method == "reml" else "-2 log-likelihood"
+    line = f"{name} {fit.criterion:.2f}    AIC {fit.aic:.2f}    BIC {fit.bic:.2f}"
     sentences = [
         f"{parameter_words(design, fit)}. AIC and BIC count all of them; BIC takes N = {fit.n}"
         " rows."
