@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records
-from multilevel.api.sem import cluster_columns, sem
+from multilevel.api.sem import sem
+from multilevel.api.structural_clusters import cluster_columns, is_stated_nested
+from multilevel.api.structural_mixed import are_crossed
 from multilevel.api.structural_result import StructuralResult, check_option, interval_of
 from multilevel.design.structural import Missing
 from multilevel.design.structural_levels import homes_of, nested_homes_of, split_at_means
@@ -114,30 +116,43 @@ def mediate(
     check_option("interval", interval, get_args(MediationInterval))
     table = as_table(data)
     names = (x, m, y, *covariates)
-    clusters = cluster_columns(cluster)
+    clusters = cluster_columns(cluster, table)
+    if not clusters:
+        raise ModelError("mediate() needs clusters.", "none", 'write cluster="school"')
     if len(clusters) > 1:
-        if slopes == "random":
-            raise ModelError(
-                "mediate() has random slopes with one cluster column.",
-                f"{len(clusters)} cluster columns",
-                'write slopes="fixed", or the model with s | y ~ m in sem()',
-            )
+        _check_nested(table, cluster, clusters, slopes)
         nested = nested_homes_of(table, names, clusters)
         plan = plan_nested_mediation(x, m, y, covariates, nested, clusters)
-        model = sem(plan.text, table, cluster=clusters, missing=missing, std_errors=std_errors,
-                    allow=allow)  # fmt: skip
-        return MediationResult(plan, model, conf_level, n_draws, seed, interval)
-    cluster = clusters[0]
-    homes = homes_of(table, names, cluster)
-    if slopes == "random":
+    elif slopes == "random":
+        homes = homes_of(table, names, clusters[0])
         plan = plan_random_mediation(x, m, y, covariates, homes, table.columns)
-        table = _with_split(table, plan, names, cluster)
+        table = _with_split(table, plan, names, clusters[0])
     else:
-        plan = plan_mediation(x, m, y, covariates, homes)
+        plan = plan_mediation(x, m, y, covariates, homes_of(table, names, clusters[0]))
     model = sem(
         plan.text, table, cluster=cluster, missing=missing, std_errors=std_errors, allow=allow
     )
     return MediationResult(plan, model, conf_level, n_draws, seed, interval)
+
+
+def _check_nested(
+    table: Table, cluster: str | Sequence[str], clusters: tuple[str, ...], slopes: Slopes
+) -> None:
+    """Refuse what three levels do not have: random slopes, crossed clusters."""
+    if slopes == "random":
+        raise ModelError(
+            "mediate() has random slopes with one cluster column.",
+            f"{len(clusters)} cluster columns",
+            'write slopes="fixed", or the model with s | y ~ m in sem()',
+        )
+    if not is_stated_nested(cluster, table) and are_crossed(table, clusters):
+        stated = "/".join(reversed(clusters))
+        raise ModelError(
+            "mediate() takes clusters that are nested.",
+            f"labels of {clusters[0]} that stand in several {clusters[1]}",
+            f'if they are different units there, write cluster="{stated}"; if the clusters are'
+            " crossed, use sem()",
+        )
 
 
 def _with_split(table: Table, plan: MediationPlan, names: Sequence[str], cluster: str) -> Table:

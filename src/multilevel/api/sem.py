@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from multilevel.api.structural_clusters import cluster_columns, is_stated_nested
 from multilevel.api.structural_mixed import (
     FamilyName,
     are_crossed,
@@ -86,7 +87,8 @@ def sem(
     cluster : column of the level-2 units; None fits a single-level model (no level headings). A
         list, like ``["class", "school"]``, gives the columns of levels 2, 3, ... from below: the
         headings are then ``level: within``, ``level: class``, ``level: school``. A variable named
-        at several neighbouring levels is split into a latent part at each.
+        at several neighbouring levels is split into a latent part at each. Where labels of
+        classes repeat across schools, write ``"school/class"``, as in the formulas of ``fit``.
     group : column of groups of clusters whose parameters may differ; equal labels make them equal.
     missing : ``"fiml"`` uses all values that are there (right if they are missing at random);
         ``"listwise"`` leaves out rows with a missing value.
@@ -150,9 +152,9 @@ def sem(
     check_option("latent_scale", latent_scale, LATENT_SCALES)
     kind = check_std_errors(std_errors)
     table = as_table(data)
-    clusters = cluster_columns(cluster)
+    clusters = cluster_columns(cluster, table)
     chosen = checked_families(families)
-    if chosen or are_crossed(table, clusters):
+    if chosen or (not is_stated_nested(cluster, table) and are_crossed(table, clusters)):
         if group is not None:
             raise ModelError(
                 "Models with families= or crossed clusters have one group.",
@@ -200,29 +202,6 @@ def sem(
     _require_admissible(result, allow)
     _require_certified(fit, allow)
     return result
-
-
-def cluster_columns(cluster: str | Sequence[str] | None) -> tuple[str, ...]:
-    """The columns of the units from level 2 upwards.
-
-    Raises
-    ------
-    ModelError : no name in the list, one that is not text, a column twice, or one that is called
-        like a level.
-    """
-    if cluster is None:
-        return ()
-    columns = (cluster,) if isinstance(cluster, str) else tuple(cluster)
-    remedy = 'write cluster="school", or cluster=["class", "school"] from below'
-    if not columns or not all(isinstance(name, str) and name for name in columns):
-        raise ModelError("cluster names columns.", f"{cluster!r}", remedy)
-    for name in columns:
-        if columns.count(name) > 1:
-            raise ModelError("Every level has its own column.", f"{name!r} twice", remedy)
-        if len(columns) > 1 and name.lower() in ("within", "between"):
-            raise ModelError("The columns of three levels are not called within or between.",
-                             f"{name!r}", "rename the column")  # fmt: skip
-    return columns
 
 
 def _with_holes(

@@ -50,6 +50,12 @@ def fit_admissible(problem: StructuralProblem) -> StructuralFit:
     ------
     EstimationError : as ``fit_model``.
     """
+    if problem.design.model.higher:
+        # three levels see little of each slope variance: the way without bounds is long
+        try:
+            return fit_within_bounds(problem)
+        except EstimationError:
+            return fit_model(problem)
     try:
         free = fit_model(problem)
     except EstimationError as error:

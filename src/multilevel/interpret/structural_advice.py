@@ -42,6 +42,7 @@ def structural_advice(problem: StructuralProblem, fit: StructuralFit) -> tuple[s
     model = fit.model
     if not model.cluster:
         return ()
+    upper = model.level_name("between")
     out = []
     for data in problem.design.groups:
         predictors = exogenous_predictors(model, "within")
@@ -55,14 +56,14 @@ def structural_advice(problem: StructuralProblem, fit: StructuralFit) -> tuple[s
             if name in predictors:
                 out.append(
                     f"{share}, but {name} is named at level 1 only: its slope mixes the within and"
-                    " the between effect. Name it at the between level too (it is then split), or"
+                    f" the between effect. Name it at the {upper} level too (it is then split), or"
                     " add its cluster mean there."
                 )
             else:
                 out.append(
                     f"{share}, but {name} is named at level 1 only, so that the model takes its"
                     " rows as independent given the predictors: standard errors are too small."
-                    " Name it at the between level too."
+                    f" Name it at the {upper} level too."
                 )
     return tuple(out)
 
