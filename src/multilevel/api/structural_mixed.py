@@ -1,0 +1,398 @@
+"""Structural models with families and crossed clusters: the door behind ``sem``, and its result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, NoReturn, get_args
+
+import numpy as np
+import pandas as pd
+
+from multilevel.api.frames import frame_of_records, square_frame
+from multilevel.api.structural_result import (
+    DefinedInterval,
+    StructuralResult,
+    check_option,
+)
+from multilevel.design.structural import Missing, has_missing
+from multilevel.design.structural_mixed import build_mixed_design
+from multilevel.errors import InferenceError, ModelError
+from multilevel.estimate.structural_mixed import MixedFit, fit_mixed, parameter_names
+from multilevel.infer.structural import (
+    ParameterTests,
+    StdErrorType,
+    StructuralCovariance,
+    check_std_errors,
+    defined_values,
+    z_tests,
+)
+from multilevel.infer.structural_fit import FitMeasures
+from multilevel.infer.structural_mixed import (
+    family_parameters,
+    mixed_covariance,
+    of_table,
+    table_fit,
+    table_values,
+)
+from multilevel.infer.structural_monte_carlo import monte_carlo_intervals
+from multilevel.interpret.structural_mixed import (
+    LatentResponseVariance,
+    mixed_r_squared,
+    mixed_standardized,
+    scale_sentences,
+)
+from multilevel.model.families.records import Family
+from multilevel.model.families.request import request_family
+from multilevel.model.structural.mixed import build_mixed, mixed_candidates, parse_mixed
+from multilevel.model.structural.records import Exogenous, LatentScale
+from multilevel.report.html import render_html
+from multilevel.report.layout import WIDTH, Section, render_text
+from multilevel.report.structural_mixed import MixedReport, mixed_sections, mixed_title
+from multilevel.tables.table import Table
+
+if TYPE_CHECKING:
+    from multilevel.report.plots.backend import ggplot
+
+FamilyName = str | tuple[str, str]
+
+
+def are_crossed(table: Table, clusters: Sequence[str]) -> bool:
+    """Whether of several cluster columns, lowest first, one is not nested in the next."""
+    if len(clusters) < 2:
+        return False
+    table.check(list(clusters), "as clusters")
+    for fine, coarse in pairwise(clusters):
+        a, b = table.codes(fine)[0], table.codes(coarse)[0]
+        keep = (a >= 0) & (b >= 0)
+        pairs = np.unique(np.column_stack([a[keep], b[keep]]), axis=0)
+        if len(pairs) > len(np.unique(a[keep])):
+            return True
+    return False
+
+
+def checked_families(families: Mapping[str, FamilyName] | None) -> dict[str, Family]:
+    """``{variable: family}``; plain Gaussian variables are left out.
+
+    Raises
+    ------
+    ModelError : something that is no mapping, or an unknown family or link.
+    """
+    if families is None:
+        return {}
+    remedy = 'write families={"m": "binomial", "y": ("ordinal", "probit")}'
+    if not isinstance(families, Mapping):
+        raise ModelError("families maps variables to families.", repr(families), remedy)
+    out = {}
+    for name, wanted in families.items():
+        pair = (wanted, None) if isinstance(wanted, str) else wanted
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            raise ModelError(
+                "A family is a name, or a name and a link.", f"{name}: {wanted!r}", remedy
+            )
+        family = request_family(pair[0], pair[1]).base
+        if family.name != "gaussian" or family.link != "identity":
+            out[name] = family
+    return out
+
+
+def fit_structural_mixed(
+    text: str,
+    table: Table,
+    *,
+    clusters: Sequence[str],
+    families: Mapping[str, Family],
+    missing: Missing,
+    exogenous: Exogenous,
+    latent_scale: LatentScale,
+    std_errors: StdErrorType,
+    n_quad: int | tuple[int, ...] | None,
+    seed: int,
+) -> MixedStructuralResult:
+    """Fit the model; parameters and errors as ``sem``, the options checked."""
+    if std_errors == "expected":
+        raise ModelError(
+            "Models with families= or crossed clusters have observed or robust standard errors.",
+            "std_errors='expected'",
+            'write std_errors="observed" or "robust"',
+        )
+    if std_errors == "robust" and len(clusters) > 1:
+        raise ModelError(
+            "Robust standard errors need independent clusters.",
+            f"crossed clusters {', '.join(clusters)}",
+            'write std_errors="observed"',
+        )
+    parsed = parse_mixed(text, clusters)
+    fixed = () if exogenous == "modelled" else mixed_candidates(parsed, families)
+    if exogenous == "auto" and missing == "fiml":
+        within = set(parsed[0].observed("within"))
+        holes = set(has_missing(table, [n for n in fixed if n in within], (), ()))
+        fixed = tuple(n for n in fixed if n not in holes)
+    model = build_mixed(parsed, text, clusters, families, fixed, latent_scale)
+    design = build_mixed_design(model, table, missing=missing)
+    fit = fit_mixed(design, n_quad=n_quad, seed=seed)
+    return MixedStructuralResult(fit, std_errors)
+
+
+class MixedStructuralResult(StructuralResult):
+    """A fitted structural model with families or crossed clusters. ``multilevel.sem`` makes it.
+
+    Attributes
+    ----------
+    mixed : the frozen numbers (``multilevel.estimate.structural_mixed.MixedFit``).
+    fit : the free parameters of the table as a structural fit.
+    std_errors : the type of standard errors that tables show by default.
+    """
+
+    def __init__(self, mixed: MixedFit, std_errors: StdErrorType) -> None:
+        self.mixed, self.fit = mixed, table_fit(mixed)
+        self.std_errors: StdErrorType = std_errors
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "problem":
+            raise ModelError(
+                "This answer needs a model whose variables are all Gaussian, on nested levels.",
+                "a model with families= or crossed clusters",
+                "use parameters(), thresholds(), defined(), standardized(), r_squared(), vcov() or "
+                "summary()",
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def parameters(
+        self, *, std_errors: StdErrorType | None = None, conf_level: float = 0.95
+    ) -> pd.DataFrame:
+        """The parameter table with estimates, z tests and intervals.
+
+        Columns as ``StructuralResult.parameters``; with crossed clusters ``level`` is the name of
+        the cluster column. Thresholds and dispersions: ``thresholds()``.
+        """
+        tests = z_tests(*table_values(self.mixed), self._full(std_errors), conf_level)
+        out = _tests_frame(self._names(), tests)
+        out["standardized"] = mixed_standardized(self.mixed)[0]
+        return out
+
+    def thresholds(
+        self, *, std_errors: StdErrorType | None = None, conf_level: float = 0.95
+    ) -> pd.DataFrame:
+        """Thresholds of ordinal variables, and dispersions, on their natural scale.
+
+        Columns: ``outcome, term, estimate, std_error, conf_low, conf_high`` (delta method).
+        """
+        found = family_parameters(self.mixed)
+        tests = z_tests(found.estimate, found.jacobian, self._full(std_errors), conf_level)
+        names = {"outcome": list(found.outcomes), "term": list(found.names)}
+        return _tests_frame(names, tests).drop(columns=["statistic", "p_value"])
+
+    def standardized(
+        self, *, std_errors: StdErrorType | None = None, conf_level: float = 0.95
+    ) -> pd.DataFrame:
+        """The standardised solution per level, on the scale of latent responses within clusters.
+
+        NaN where a variable has no variance on one scale: counts within clusters, and what depends
+        on a binary or count variable there. Columns as in ``parameters``.
+        """
+        values, jacobian = mixed_standardized(self.mixed)
+        tests = z_tests(values, jacobian, self._full(std_errors), conf_level)
+        return _tests_frame(self._names(), tests)
+
+    def defined(
+        self,
+        *,
+        interval: DefinedInterval = "delta",
+        std_errors: StdErrorType | None = None,
+        conf_level: float = 0.95,
+        n_draws: int | None = None,
+        seed: int | np.random.Generator | None = None,
+    ) -> pd.DataFrame:
+        """The defined parameters (``:=``), one row each; ``interval`` delta or Monte Carlo.
+
+        ``attrs["sentence"]`` says on which scale products of slopes are.
+
+        Raises
+        ------
+        InferenceError : profile or bootstrap intervals.
+        """
+        check_option("interval", interval, get_args(DefinedInterval))
+        if interval not in ("delta", "monte_carlo"):
+            raise InferenceError(
+                "Models with families= or crossed clusters have delta-method and Monte Carlo "
+                "intervals.",
+                f"interval={interval!r}",
+                'write interval="monte_carlo"',
+            )
+        rows = self.fit.model.defined
+        names = {"term": [d.name for d in rows], "expression": [d.source for d in rows]}
+        covariance = of_table(self.mixed, self._full(std_errors))
+        out = _tests_frame(names, z_tests(*defined_values(self.fit), covariance, conf_level))
+        words = [covariance.sentence, *scale_sentences(self.mixed)]
+        if interval == "monte_carlo":
+            found = monte_carlo_intervals(
+                self.fit, covariance, conf_level=conf_level,
+                n_draws=20_000 if n_draws is None else n_draws, rng=np.random.default_rng(seed),
+            )  # fmt: skip
+            out["conf_low"], out["conf_high"] = found.conf_low, found.conf_high
+            words.insert(1, found.sentence)
+        out.attrs["sentence"] = " ".join(words)
+        return out
+
+    def vcov(self, *, std_errors: StdErrorType | None = None) -> pd.DataFrame:
+        """Covariance of all parameters, (q, q), by name.
+
+        Thresholds and dispersions on the scale on which the families hold them.
+        """
+        return square_frame(self._full(std_errors).vcov, parameter_names(self.mixed.layout))
+
+    def _full(self, std_errors: StdErrorType | None) -> StructuralCovariance:
+        kind = self.std_errors if std_errors is None else check_std_errors(std_errors)
+        return mixed_covariance(self.mixed, kind)
+
+    def _covariance(self, std_errors: StdErrorType | None) -> StructuralCovariance:
+        return of_table(self.mixed, self._full(std_errors))
+
+    def _own_covariance(self) -> StructuralCovariance:
+        return self._covariance(None)
+
+    def _names(self) -> dict[str, list[str]]:
+        model = self.mixed.layout.design.model
+        rows = model.parameters
+        return {
+            "level": list(model.homes),
+            "group": [""] * len(rows),
+            "lhs": [p.lhs for p in rows],
+            "op": [p.op for p in rows],
+            "rhs": [p.rhs for p in rows],
+            "label": [p.label for p in rows],
+            "status": [
+                "free" if p.is_free else "exogenous" if p.origin == "exogenous" else "fixed"
+                for p in rows
+            ],
+        }
+
+    # -- fit -----------------------------------------------------------------------------------
+
+    @property
+    def aic(self) -> float:
+        """-2 log-likelihood + 2 parameters."""
+        return self.mixed.aic
+
+    @property
+    def bic(self) -> float:
+        """-2 log-likelihood + log(rows) parameters."""
+        return self.mixed.bic
+
+    @property
+    def approximation(self) -> str:
+        """How the integrals were computed and how far off the criterion may be, in words."""
+        return self.mixed.approximation.sentence
+
+    @cached_property
+    def inadmissible(self) -> tuple[str, ...]:
+        """Always empty: such estimates are refused."""
+        return ()
+
+    @cached_property
+    def advice(self) -> tuple[str, ...]:
+        """On which scale slopes and products are, one sentence each."""
+        return scale_sentences(self.mixed)
+
+    @cached_property
+    def fit_measures(self) -> FitMeasures:
+        """Not defined here.
+
+        Raises
+        ------
+        InferenceError : always; says what to use.
+        """
+        return self._none("A chi-square test and its indices", "compare aic, bic or minus2_loglik "
+                          "of nested models")  # fmt: skip
+
+    def modification_indices(self, *, least: float = 0.0) -> pd.DataFrame:
+        """Not defined here.
+
+        Raises
+        ------
+        InferenceError : always; says what to use.
+        """
+        return self._none("Modification indices", "fit the larger model and compare minus2_loglik")
+
+    def level_two_slopes(self, *, std_errors: StdErrorType | None = None) -> pd.DataFrame:
+        """Not defined here.
+
+        Raises
+        ------
+        InferenceError : always; says what to use.
+        """
+        instead = "label both slopes and define their difference, k := b_b - b_w"
+        return self._none("The split of slopes into within and contextual ones", instead)
+
+    def _none(self, what: str, instead: str) -> NoReturn:
+        raise InferenceError(
+            f"{what} exist for models whose variables are all Gaussian, on nested levels.",
+            "a model with families= or crossed clusters",
+            instead,
+        )
+
+    def r_squared(self) -> pd.DataFrame:
+        """Explained variance of every variable that something points at, per level.
+
+        Columns: ``level, outcome, variance, residual_variance, r_squared, scale``; NaN where there
+        is no variance on one scale.
+        """
+        return frame_of_records(mixed_r_squared(self.mixed), LatentResponseVariance)
+
+    def plot(self, name: str = "paths", **options: Any) -> ggplot:
+        """Draw ``"indirect"`` (distribution of defined parameters), as in ``StructuralResult``.
+
+        Raises
+        ------
+        InferenceError : ``"paths"``, or as there.
+        """
+        if name == "paths":
+            self._none("Path diagrams", 'read parameters(), or draw plot("indirect")')
+        return super().plot(name, **options)
+
+    def drawn_pictures(self, terms: Sequence[str] | None) -> list[Any]:
+        """Pictures of a report: none."""
+        return []
+
+    def sections(self) -> list[Section]:
+        """The summary as its sections, to be laid out anew."""
+        full = self._full(None)
+        family = family_parameters(self.mixed)
+        report = MixedReport(
+            fit=self.mixed,
+            tests=z_tests(*table_values(self.mixed), full, 0.95),
+            standardized=mixed_standardized(self.mixed)[0],
+            family=family,
+            family_tests=z_tests(family.estimate, family.jacobian, full, 0.95),
+            defined=z_tests(*defined_values(self.fit), of_table(self.mixed, full), 0.95),
+            explained=mixed_r_squared(self.mixed),
+            scales=scale_sentences(self.mixed),
+        )
+        return mixed_sections(report)
+
+    def summary(self, *, width: int = WIDTH) -> str:
+        """The summary as text of at most ``width`` characters per line."""
+        return render_text(mixed_title(self.mixed), self.sections(), width)
+
+    def _repr_html_(self) -> str:
+        return render_html(mixed_title(self.mixed), self.sections())
+
+
+def _tests_frame(names: Mapping[str, Sequence[str]], tests: ParameterTests) -> pd.DataFrame:
+    """Names and tests side by side."""
+    out = pd.DataFrame(
+        {
+            **names,
+            "estimate": tests.estimate,
+            "std_error": tests.std_error,
+            "statistic": tests.statistic,
+            "p_value": tests.p_value,
+            "conf_low": tests.conf_low,
+            "conf_high": tests.conf_high,
+        }
+    )
+    out.attrs["sentence"] = tests.sentence
+    out.attrs["conf_level"] = tests.conf_level
+    return out
