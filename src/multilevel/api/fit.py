@@ -3,32 +3,42 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, overload
 
+from multilevel.api.doors import (
+    RandomScaleWords,
+    generalized_door,
+    related_door,
+    structured_door,
+    warn_dropped,
+)
 from multilevel.api.generalized.options import OutcomeOptions
+from multilevel.api.latent_mean import latent_mean_door
 from multilevel.api.result import MultilevelFit, require_certified
 from multilevel.design.blocks import check_allowed
 from multilevel.design.build import RankDeficient, build_design
-from multilevel.errors import DataWarning, ModelError
 from multilevel.estimate.choose import EngineName
 from multilevel.estimate.fit import solve
 from multilevel.estimate.prepare import prepare
-from multilevel.model.formula.parse import parse_formula
+from multilevel.model.formula.parse import has_memberships, parse_formula
+from multilevel.model.latent_mean import read_latent_mean
 from multilevel.model.specification import Method, check_method
 from multilevel.report.facts import labels_of
 from multilevel.tables.table import as_table
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
     from numpy.typing import NDArray
 
     from multilevel.api.generalized.location_scale import LocationScaleFit
     from multilevel.api.generalized.result import GeneralizedMultilevelFit
+    from multilevel.api.related import RelatedFit
     from multilevel.api.structured import StructuredFit
     from multilevel.design.generalized import Column
+    from multilevel.design.relations import Relation
     from multilevel.estimate.generalized.accuracy import Accuracy
 
 _STAGES = ("formula", "design", "cross-products", "estimation")
@@ -54,8 +64,42 @@ def fit(
     formula: str,
     data: Any,
     *,
+    related: Mapping[str, Relation | pd.DataFrame],
+    method: Method | None = None,
+    weights: str | Sequence[float] | NDArray[np.float64] | None = None,
+    engine: EngineName | None = None,
+    rank_deficient: RankDeficient = "drop",
+    advice: bool = True,
+    allow: Sequence[str] = (),
+) -> RelatedFit: ...
+
+
+@overload
+def fit(
+    formula: str,
+    data: Any,
+    *,
     residual: str,
     scale: str | None = None,
+    family: Literal["gaussian", "normal"] = ...,
+    method: Method | None = None,
+    weights: str | Sequence[float] | NDArray[np.float64] | None = None,
+    engine: EngineName | None = None,
+    rank_deficient: RankDeficient = "drop",
+    advice: bool = True,
+    allow: Sequence[str] = (),
+    random_scale: RandomScaleWords | None = None,
+) -> StructuredFit: ...
+
+
+@overload
+def fit(
+    formula: str,
+    data: Any,
+    *,
+    residual: None = None,
+    scale: None = None,
+    random_scale: RandomScaleWords,
     family: Literal["gaussian", "normal"] = ...,
     method: Method | None = None,
     weights: str | Sequence[float] | NDArray[np.float64] | None = None,
@@ -82,6 +126,7 @@ def fit(
     allow: Sequence[str] = (),
     n_quad: int | tuple[int, ...] | None = None,
     accuracy: Accuracy = "report",
+    random_scale: RandomScaleWords | None = None,
 ) -> StructuredFit | LocationScaleFit: ...
 
 
@@ -142,6 +187,8 @@ def fit(
     penalty: str | Sequence[str] | None = None,
     residual: str | None = None,
     scale: str | None = None,
+    random_scale: RandomScaleWords | None = None,
+    related: Mapping[str, Relation | pd.DataFrame] | None = None,
 ) -> MultilevelFit | GeneralizedMultilevelFit:
     """Fit a multilevel model: general (conditionally normal), or generalized by ``family=``.
 
@@ -156,7 +203,8 @@ def fit(
         ``"negative_binomial"`` and other counts; ``"gamma"``, ``"beta"``, ``"tweedie"``, ``"t"``
         and other numbers; ``"cumulative"`` (ordered) and ``"nominal"`` categories. An unknown name
         lists them all.
-    method : ``"reml"`` (default for Gaussian models) or ``"ml"`` (the only one for all others).
+    method : ``"reml"`` (default for Gaussian models) or ``"ml"`` (the only one for all others; the
+        default with random scale effects, where ``"reml"`` is an approximation).
         Models with different fixed effects may be compared by their likelihood under ``"ml"`` only.
     weights : precision weights: a column name or one positive number per row of the table. The
         residual variance of a row is ``residual_variance / weight``; for binomial proportions they
@@ -192,11 +240,20 @@ def fit(
         ``"~ sex + (1 | school)"``, clusters differ in their residual variance too, correlated with
         their random effects on the mean (``(1 || school)``: uncorrelated). For other families the
         log of their dispersion, as ``dispersion=``.
+    random_scale : models for the log standard deviations of the random effects by grouping factor,
+        ``{"school": "~ sector + size"}``, in variables with one value in each school; correlations
+        stay the same. (``(1 | school, by=sector)`` in the formula gives each sector a covariance
+        matrix of its own.)
+    related : known covariances of the levels of a grouping factor, ``{"animal": ...}``, made by
+        ``mlm.pedigree``, ``mlm.phylogeny``, ``mlm.decay`` or ``mlm.relationship``; a pandas frame
+        is a covariance matrix. (``(1 | mm(school1, school2, weights=[w1, w2]))`` in the formula:
+        rows that belong to several levels.)
 
     Returns
     -------
     MultilevelFit, or GeneralizedMultilevelFit for other families : prints as a summary.
-    StructuredFit (a MultilevelFit) where ``residual`` or ``scale`` is given; LocationScaleFit (a
+    StructuredFit (a MultilevelFit) where ``residual``, ``scale`` or ``random_scale`` is given;
+    LocationScaleFit (a
     GeneralizedMultilevelFit) where ``scale`` has random effects, or with another family.
 
     Raises
@@ -220,21 +277,44 @@ def fit(
     >>> result.fixed_effects.round(2).to_dict()
     {'(Intercept)': 12.66, 'ses': 2.39}
     """
+    asked = read_latent_mean(formula)
+    if asked is not None:
+        return latent_mean_door(asked, data, locals())
     options = OutcomeOptions(
         family, link, trials, event, categories, exposure, frequency_weights, dispersion, zero,
         hurdle, thresholds, truncated, n_quad, accuracy, penalty, scale,
     )  # fmt: skip
     is_plain = options.is_plain and not formula.lstrip().startswith("interval(")
-    if residual is not None or (scale is not None and is_plain):
-        return _structured(
+    if related is not None or has_memberships(formula):
+        is_alone = is_plain and residual is None and scale is None and random_scale is None
+        return related_door(
+            formula, data, related, is_alone, method=method, weights=weights, engine=engine,
+            rank_deficient=rank_deficient, advice=advice, allow=allow,
+        )  # fmt: skip
+    if residual is not None or random_scale is not None or (scale is not None and is_plain):
+        return structured_door(
             formula, data, residual, scale, is_plain, method, weights, engine, rank_deficient,
-            advice, allow,
+            advice, allow, random_scale,
         )  # fmt: skip
     if not is_plain:
-        return _generalized(
+        return generalized_door(
             formula, data, options, method=method, weights=weights, engine=engine,
             rank_deficient=rank_deficient, advice=advice, allow=allow,
         )  # fmt: skip
+    return _gaussian(formula, data, method, weights, engine, rank_deficient, advice, allow)
+
+
+def _gaussian(
+    formula: str,
+    data: Any,
+    method: Method | None,
+    weights: Column | None,
+    engine: EngineName | None,
+    rank_deficient: RankDeficient,
+    advice: bool,
+    allow: Sequence[str],
+) -> MultilevelFit:
+    """Independent normal residuals of one variance."""
     clock = [time.perf_counter()]
     model = parse_formula(formula, check_method("reml" if method is None else method))
     clock.append(time.perf_counter())
@@ -246,94 +326,12 @@ def fit(
     solved = solve(prepared)
     clock.append(time.perf_counter())
     solved = replace(solved, seconds=_seconds(clock))
-    _warn_dropped(design.dropped_columns)
+    warn_dropped(design.dropped_columns, stacklevel=4)
     labels, allow = labels_of(table), check_allowed(allow)
-    require_certified(solved, allow, stacklevel=3)
+    require_certified(solved, allow, stacklevel=4)
     return MultilevelFit(prepared, solved, labels=labels, shows_advice=advice, allow=allow)
 
 
 def _seconds(clock: Sequence[float]) -> dict[str, float]:
     """Wall time of each stage."""
     return {name: clock[i + 1] - clock[i] for i, name in enumerate(_STAGES)}
-
-
-def _structured(
-    formula: str,
-    data: Any,
-    residual: str | None,
-    scale: str | None,
-    is_gaussian: bool,
-    method: str | None,
-    weights: Column | None,
-    engine: str | None,
-    rank_deficient: RankDeficient,
-    advice: bool,
-    allow: Sequence[str],
-) -> StructuredFit:
-    """Hand a model with structured residuals to its own door, imported when first needed."""
-    from multilevel.api.structured import fit_structured
-
-    if not is_gaussian:
-        raise ModelError(
-            "residual= belongs to Gaussian models without random scale effects.",
-            "residual= with another family, its options, or a random term in scale=",
-            "leave residual= out; scale= alone goes with all of these",
-        )
-    return fit_structured(
-        formula, data, residual, scale, method=method, weights=weights, engine=engine,
-        rank_deficient=rank_deficient, advice=advice, allow=allow,
-    )  # fmt: skip
-
-
-def _warn_dropped(dropped: Mapping[str, str]) -> None:
-    """Warn, from the public door, of fixed-effect columns that were left out."""
-    if dropped:
-        warnings.warn(
-            f"{len(dropped)} fixed-effect column(s) left out because they repeat "
-            "others: " + "; ".join(dropped.values()),
-            DataWarning,
-            stacklevel=3,
-        )
-
-
-def _generalized(
-    formula: str,
-    data: Any,
-    options: OutcomeOptions,
-    *,
-    method: str | None,
-    weights: Column | None,
-    engine: str | None,
-    rank_deficient: RankDeficient,
-    advice: bool,
-    allow: Sequence[str],
-) -> GeneralizedMultilevelFit:
-    """Hand a generalized model to its own door, which is imported when first needed."""
-    from multilevel.api.generalized.door import fit_outcome
-
-    if method is not None and check_method(method) != "ml":
-        if options.scale is not None:
-            raise ModelError(
-                "Models with random scale effects are fitted by maximum likelihood.",
-                f"method={method!r} with scale={options.scale!r}",
-                'leave method= out, or write method="ml"',
-            )
-        raise ModelError(
-            "REML exists for conditionally normal outcomes only.",
-            f"method={method!r} with family={options.family!r}",
-            'leave method= out, or write method="ml"',
-        )
-    if engine is not None:
-        raise ModelError(
-            "engine= chooses among the engines of Gaussian models.",
-            f"engine={engine!r} with family={options.family!r}",
-            "leave engine= out; n_quad= chooses the approximation",
-        )
-    allowed = check_allowed(allow)
-    found = fit_outcome(
-        formula, data, options,
-        weights=weights, rank_deficient=rank_deficient, advice=advice, allow=allowed,
-    )  # fmt: skip
-    _warn_dropped(found.design.mean.dropped_columns)
-    require_certified(found.fit, allowed, stacklevel=4)
-    return found

@@ -24,6 +24,7 @@ from multilevel.api.frames import (
 from multilevel.api.intervals import IntervalMethods
 from multilevel.api.means import MeansMethods
 from multilevel.api.pictures import PictureMethods
+from multilevel.api.random_variances import RandomVarianceMethods
 from multilevel.api.rows import RowMethods
 from multilevel.api.slopes import SlopeMethods
 from multilevel.design.blocks import NOT_CERTIFIED
@@ -82,7 +83,7 @@ def require_certified(fit: Fit | GeneralizedFit, allow: Sequence[str], stackleve
 
 class MultilevelFit(
     PictureMethods, DiagnosticMethods, EffectMethods, MeansMethods, SlopeMethods,
-    ComparisonMethods, IntervalMethods, RowMethods,
+    ComparisonMethods, IntervalMethods, RowMethods, RandomVarianceMethods,
 ):  # fmt: skip
     """A fitted multilevel model; printing it gives the summary.
 

@@ -173,11 +173,13 @@ def _refusing(name: str) -> Callable[..., Any]:
 INHERITED = frozenset({
     "advice", "aic", "anova", "bic", "certificate", "coefficients", "comparisons", "contrast",
     "design", "equations", "fitted", "fixed_effects", "groups", "information_criteria",
-    "cluster_random_covariance", "is_singular", "johnson_neyman", "marginal_means", "method", "methods_paragraph",
+    "cluster_random_covariance", "is_singular", "johnson_neyman", "marginal_means", "method",
+    "methods_paragraph",
     "minus2_loglik", "n", "n_parameters", "pairwise_comparisons", "random_covariance",
     "random_intervals", "random_scale_effects", "reml_criterion", "report",
-    "residual_autocorrelation", "residual_variance", "robust", "row_variances", "rows", "sections", "slopes",
-    "structure_parameters", "summary", "test", "to_dict", "to_json", "variance_components", "vcov_fixed", "vcov_robust",
+    "residual_autocorrelation", "residual_variance", "robust", "row_variances",
+    "rows", "sections", "slopes", "structure_parameters", "summary", "test", "to_dict", "to_json",
+    "variance_components", "vcov_fixed", "vcov_robust",
 })  # fmt: skip
 
 for _name in dir(MultilevelFit):

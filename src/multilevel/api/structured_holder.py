@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from multilevel.api.frames import frame_of_records
 from multilevel.api.result import MultilevelFit
 from multilevel.errors import InferenceError
+from multilevel.estimate.structured import at_estimates
 from multilevel.infer.degrees_of_freedom import DfApproach, check_df, default_df
 from multilevel.infer.residual_df import structured_kenward_roger, structured_satterthwaite
 from multilevel.infer.residual_intervals import ResidualParameter, residual_parameters
@@ -47,7 +48,8 @@ class StructuredHolder(MultilevelFit):
         self, structured: StructuredPrepared, prepared: Prepared, fit: Fit, **options: Any
     ) -> None:
         super().__init__(prepared, fit, **options)
-        self._structured = structured
+        phi = np.zeros(0) if fit.residual is None else fit.residual.phi
+        self._structured = at_estimates(structured, phi)
         self._joint: StructuredObjective | None = None
 
     def __getstate__(self) -> dict[str, Any]:

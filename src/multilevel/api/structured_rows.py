@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from multilevel.api.frames import prediction_frame
 from multilevel.api.structured_holder import StructuredHolder, refuse
-from multilevel.interpret.fitted import check_kind, fitted_values
+from multilevel.design.random_scale import factors_by_level
+from multilevel.design.replay import replay
+from multilevel.interpret.fitted import check_kind, fitted_values, fixed_part
 from multilevel.interpret.predict import (
     CAVEAT,
     STD_ERROR_SENTENCES,
@@ -23,6 +25,7 @@ from multilevel.interpret.predict import (
     predict_rows,
     prediction_interval,
 )
+from multilevel.interpret.random_effects import StdErrorKind
 from multilevel.interpret.residual_predict import predicted_residuals
 from multilevel.interpret.residual_prediction_error import SENTENCES, prediction_errors
 from multilevel.simulate.residual_response import simulate_structured
@@ -32,6 +35,22 @@ Array = NDArray[np.float64]
 
 class StructuredRowMethods(StructuredHolder):
     """Residuals, predictions, simulated responses."""
+
+    def random_effects(
+        self, *, std_error: StdErrorKind = "comparative", conf_level: float = 0.95
+    ) -> pd.DataFrame:
+        """Estimated random effects (EBLUPs), one row per group, level and term.
+
+        As for every fit; with ``random_scale=`` each cluster's effects have its own standard
+        deviation.
+        """
+        out = super().random_effects(std_error=std_error, conf_level=conf_level)
+        if not self._structured.problem.scales.n_parameters:
+            return out
+        own = np.concatenate([factors_by_level(block).ravel() for block in self.design.blocks])
+        for column in ("estimate", "std_error", "conf_low", "conf_high"):
+            out[column] *= own
+        return out
 
     def residuals(self, kind: str = "conditional") -> Array:
         """Residuals of the analysed rows, (n,).
@@ -112,8 +131,11 @@ class StructuredRowMethods(StructuredHolder):
     def _with_residuals(self, found: Prediction, new_data: Any) -> Prediction:
         """Predictions plus what the residuals of the unit's own rows say."""
         known = np.flatnonzero(np.isfinite(found.estimate))
+        rows = replay(self.design, new_data, groups="ignore")
+        means = np.full(len(found.estimate), np.nan)
+        means[rows.rows.kept] = fixed_part(rows.X, self.fit.beta, rows.offset)
         extra = predicted_residuals(
-            self._structured, self._joint_objective(), self._psi, new_data, known
+            self._structured, self._joint_objective(), self._psi, new_data, known, means[known]
         )
         estimate = found.estimate.copy()
         estimate[known] += extra

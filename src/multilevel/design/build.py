@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, Literal, get_args
 
@@ -20,9 +20,11 @@ from multilevel.design.blocks import (
 )
 from multilevel.design.centring import learn_centring
 from multilevel.design.encode import evaluate_number, learn_columns
+from multilevel.design.random_scale import parameter_names, with_scale
 from multilevel.design.rank import find_dependent
 from multilevel.design.recipe import LearntCentring, Recipe
 from multilevel.design.records import Design, RowReport
+from multilevel.design.related import Related, without_membership
 from multilevel.design.residual import residual_layout, scale_part
 from multilevel.design.residual_checks import check_identified
 from multilevel.design.rows import analysed_rows, read_weights
@@ -53,11 +55,12 @@ class Parts:
     random: tuple[Compiled, ...]
     second: Compiled | None = None  # of a response of two columns
     scale: Compiled | None = None
+    random_scale: tuple[Compiled, ...] = ()
 
     @property
     def predictors(self) -> tuple[Compiled, ...]:
         """Every part but the response."""
-        own = (self.fixed, *self.offsets, *self.random)
+        own = (self.fixed, *self.offsets, *self.random, *self.random_scale)
         return own if self.scale is None else (*own, self.scale)
 
     @property
@@ -83,6 +86,7 @@ def compile_model(model: Model) -> Parts:
         tuple(compile_columns(term.columns) for term in model.random),
         None if second is None else compile_expression(second),
         scale_part(model.scale),
+        tuple(compile_columns(term.predictors) for term in model.random_scale),
     )
 
 
@@ -124,6 +128,7 @@ def build_design(
     rank_deficient: RankDeficient = "drop",
     levels: Mapping[str, Sequence[Any]] | None = None,
     allow: Sequence[str] = (),
+    related: Related | None = None,
 ) -> Design:
     """Lay a model over a table.
 
@@ -142,6 +147,8 @@ def build_design(
         ones (and says why in ``dropped_columns``); ``"refuse"`` raises.
     levels : ``{variable: categories in order}``, the first is the reference.
     allow : refusals that are lifted: ``"random_slope_of_cluster_predictor"``.
+    related : known covariances of levels by grouping factor; ``{}`` allows ``mm()`` only, None
+        neither.
 
     Returns
     -------
@@ -166,7 +173,9 @@ def build_design(
     source.check(list(source.levels), "levels=")
     all_weights, weights_lost = read_weights(weights, source)
     weights_name = weights if isinstance(weights, str) else "weights"
-    kept, missing = analysed_rows(source, variables, groups, weights_lost, weights_name)
+    lost = {} if weights_lost is None else {weights_name: weights_lost}
+    lost |= without_membership(model, source)
+    kept, missing = analysed_rows(source, variables, groups, lost)
     rows = RowReport(source.n_rows, np.arange(source.n_rows) if kept is None else kept, missing)
     final_weights = all_weights if all_weights is None or kept is None else all_weights[kept]
     workshop = Workshop(source, kept)
@@ -179,6 +188,7 @@ def build_design(
         weights=final_weights,
         rank_deficient=rank_deficient,
         allow=allow,
+        related=related,
     )
 
 
@@ -192,6 +202,7 @@ def lay(
     rank_deficient: RankDeficient = "drop",
     allow: Sequence[str] = (),
     row_effects: bool = False,
+    related: Related | None = None,
 ) -> Design:
     """Lay a model over rows that are chosen already, with a response that is read already.
 
@@ -203,7 +214,7 @@ def lay(
     weights : (n,) precision weights of the analysed rows, or None.
     row_effects : whether a grouping factor may have one row per group (families without a
         residual).
-    rank_deficient, allow : see ``build_design``.
+    rank_deficient, allow, related : see ``build_design``.
     """
     parts, source, kept = compile_model(model), workshop.source, workshop.kept
     X, fixed = learn_columns(parts.fixed, workshop.columns(parts.fixed), workshop.n, kept)
@@ -212,9 +223,11 @@ def lay(
     if rank_deficient == "refuse":
         _refuse_dropped(dropped)
     context = BlockContext(
-        source, kept, workshop.n, workshop.columns, weights, check_allowed(allow), row_effects
-    )
+        source, kept, workshop.n, workshop.columns, weights, check_allowed(allow), row_effects,
+        related,
+    )  # fmt: skip
     pairs = order_blocks([learn_block(terms, context) for terms in group_terms(model.random)])
+    pairs = [with_scale(pair, model.random_scale, context) for pair in pairs]
     offset = _offset(parts.offsets, workshop)
     _check_size(workshop.n, len(report.kept))
     layout = None
@@ -223,6 +236,7 @@ def lay(
             model.residual, model.scale, source, kept, workshop.n, workshop.columns,
             workshop.column, weights,
         )  # fmt: skip
+        layout = replace(layout, random_scale=parameter_names([block for block, _ in pairs]))
         check_identified(model, layout, [block for block, _ in pairs])
     recipe = Recipe(
         response=parts.response,
@@ -259,7 +273,8 @@ def needed(model: Model, parts: Parts, response: bool = True) -> tuple[list[str]
             variables |= dict.fromkeys(name for _, name in call.columns)
             groups |= dict.fromkeys(call.factors)
     for term in model.random:
-        groups |= dict.fromkeys(term.factors)
+        own = () if term.membership is not None else term.factors
+        groups |= dict.fromkeys((*own, *(() if term.by is None else (term.by,))))
     if model.residual is not None:
         variables |= dict.fromkeys(model.residual.variables)
         groups |= dict.fromkeys(model.residual.factors)

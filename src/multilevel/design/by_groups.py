@@ -18,6 +18,7 @@ from multilevel.design.recipe import LearntBy
 from multilevel.design.records import RandomBlock
 from multilevel.design.variables import Positions, Source
 from multilevel.errors import DesignError
+from multilevel.model.covariance.curve_map import CURVED
 from multilevel.model.covariance.curves import Curve
 from multilevel.model.covariance.structures import Structure, factor_map
 from multilevel.model.specification import RandomTerm
@@ -106,6 +107,13 @@ def expanded(
     """The block with each ``by`` term once for each group, names ``effect [by=value]``."""
     if not any(by):
         return block
+    curved = [s for _, _, s in block.structure.terms if s in CURVED]
+    if curved:
+        raise DesignError(
+            "by= goes with unstructured, diagonal, compound-symmetric and equal variances.",
+            f"{curved[0]} over {block.group} with by=",
+            "leave by= out, or write the term without the structure",
+        )
     names: list[str] = []
     shapes: list[tuple[int, Structure]] = []
     curves: list[Curve | None] = []
@@ -115,13 +123,11 @@ def expanded(
         curve = block.structure.curve(number)
         own = block.names[at : at + width]
         at += width
-        labels: Sequence[Any] = ("",) if one is None else one.levels
+        labels: Sequence[Any] = ("",) if one is None else list(one.levels)
         for label in labels:
             here = own if one is None else tuple(f"{x} [{one.name}={label}]" for x in own)
             names += here
             shapes.append((stop - start, structure))
             curves.append(None if curve is None else replace(curve, labels=here))
     columns = columns_by(block.columns, widths, by, source, kept)
-    return replace(
-        block, columns=columns, names=tuple(names), structure=factor_map(shapes, curves)
-    )
+    return replace(block, columns=columns, names=tuple(names), structure=factor_map(shapes, curves))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from multilevel.model.formula.compile import Compiled
 from multilevel.model.formula.names import CentringCall
+from multilevel.model.specification import Membership
 
 Array = NDArray[np.float64]
 
@@ -76,12 +77,32 @@ class LearntCentring:
 
 
 @dataclass(frozen=True)
+class LearntScale:
+    """Predictors of the log standard deviations of one factor: columns ``keep``, coefficients."""
+
+    columns: LearntColumns
+    keep: tuple[int, ...]
+    log_sd: Array
+
+
+@dataclass(frozen=True)
+class LearntBy:
+    """A column whose groups have a covariance matrix of their own, and its values."""
+
+    name: str
+    levels: NDArray[Any]
+
+
+@dataclass(frozen=True)
 class LearntBlock:
-    """One grouping factor: its columns and its levels."""
+    """One grouping factor: its columns and its levels, and what scales its effects."""
 
     factors: tuple[str, ...]
     levels: NDArray[Any]
     terms: tuple[LearntColumns, ...]
+    scale: LearntScale | None = None
+    by: tuple[LearntBy | None, ...] = ()
+    membership: Membership | None = None  # several levels per row
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,25 @@ Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class RandomScale:
+    """The model for the log standard deviations of the random effects of one factor.
+
+    Attributes
+    ----------
+    columns : (n, a) predictors, one value in each level.
+    names : (a,) names.
+    spread : (a,) standard deviations of the predictors over the levels.
+    log_sd : (a, q) coefficients that are applied to the block's columns: they stand for
+        ``z * exp(columns @ log_sd)``.
+    """
+
+    columns: Array
+    names: tuple[str, ...]
+    spread: Array
+    log_sd: Array
+
+
+@dataclass(frozen=True)
 class RandomBlock:
     """All random terms on one grouping factor.
 
@@ -27,6 +46,7 @@ class RandomBlock:
     columns : (n, q) random-effect columns, Fortran order (constant columns included).
     names : q column names, ``"(Intercept)"`` for the constant.
     structure : the map theta -> Lambda over the q columns.
+    scale : model for the log standard deviations of the effects; None: the same in all levels.
     """
 
     group: str
@@ -35,6 +55,7 @@ class RandomBlock:
     columns: Array
     names: tuple[str, ...]
     structure: FactorMap
+    scale: RandomScale | None = None
 
     @property
     def n_levels(self) -> int:

@@ -10,10 +10,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from multilevel.design.by_groups import columns_by
 from multilevel.design.centring import match_levels, replay_centring
 from multilevel.design.encode import evaluate_number, replay_columns
 from multilevel.design.recipe import LearntBlock, LearntCentring, LearntColumns, Recipe
 from multilevel.design.records import Design, RowReport
+from multilevel.design.related import Memberships, main_codes, read_memberships
 from multilevel.design.variables import Positions, Source, Values, complete_rows, take
 from multilevel.errors import DesignError
 from multilevel.model.formula.compile import Compiled
@@ -36,12 +38,16 @@ class NewBlock:
         design does not have, and for a missing one.
     columns : (n, q) random-effect columns, in the order of the design's block.
     new_levels : labels that the design does not have.
+    memberships : several levels per row; ``codes`` holds that of the largest weight.
+    scale_columns : (n, a) predictors of the log standard deviations of the effects; None without.
     """
 
     group: str
     codes: NDArray[np.int32]
     columns: Array
     new_levels: tuple[Any, ...]
+    memberships: Memberships | None = None
+    scale_columns: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +145,8 @@ def replay(design: Design, data: Any, response: bool = False, groups: Groups = "
     source = Source(as_table(data), recipe.levels)
     parts = _parts(recipe, response)
     variables, centring_groups = _names(parts)
-    factors = [f for block in recipe.blocks for f in block.factors] if groups == "match" else []
+    factors = [f for b in recipe.blocks for f in _group_columns(b)] if groups == "match" else []
+    factors += [one.name for block in recipe.blocks for one in block.by if one is not None]
     source.check([*variables, *centring_groups, *factors], design.model.formula)
     _check_kinds(source, variables, recipe)
     kept, missing = complete_rows(source, variables, centring_groups)
@@ -164,6 +171,7 @@ def replay(design: Design, data: Any, response: bool = False, groups: Groups = "
 def _parts(recipe: Recipe, response: bool) -> list[Compiled]:
     """The parts that new rows need."""
     random = [term.compiled for block in recipe.blocks for term in block.terms]
+    random += [b.scale.columns.compiled for b in recipe.blocks if b.scale is not None]
     own = [recipe.response] if response else []
     return [*own, recipe.fixed.compiled, *recipe.offsets, *random]
 
@@ -202,14 +210,41 @@ def _block(learnt: LearntBlock, replayer: _Replayer, groups: Groups) -> NewBlock
     group = ":".join(learnt.factors)
     matrices = [replayer.matrix(term) for term in learnt.terms]
     columns = matrices[0] if len(matrices) == 1 else np.asfortranarray(np.hstack(matrices))
+    widths = [matrix.shape[1] for matrix in matrices]
+    columns = columns_by(columns, widths, learnt.by, replayer.source, replayer.kept)
+    W: Array | None = None
+    if learnt.scale is not None:
+        W = replayer.matrix(learnt.scale.columns)[:, list(learnt.scale.keep)]
+        columns = np.asfortranarray(columns * np.exp(W @ learnt.scale.log_sd))
     if groups == "ignore":
-        return NewBlock(group, np.full(replayer.n, -1, dtype=np.int32), columns, ())
+        return NewBlock(group, np.full(replayer.n, -1, dtype=np.int32), columns, (), None, W)
+    if learnt.membership is not None:
+        return _membership_block(learnt, columns, replayer)
     codes, levels = replayer.source.group_codes(learnt.factors, replayer.kept)
     place = match_levels(levels, learnt.levels).astype(np.int32)
     if len(place) and (place < 0).all():
         _check_same_kind(group, levels, learnt.levels)
     final = np.append(place, np.int32(-1))[codes]
-    return NewBlock(group, final, columns, tuple(levels[place < 0].tolist()))
+    return NewBlock(group, final, columns, tuple(levels[place < 0].tolist()), None, W)
+
+
+def _group_columns(learnt: LearntBlock) -> tuple[str, ...]:
+    """The columns that name the levels (and their weights)."""
+    words = learnt.membership
+    return learnt.factors if words is None else (*words.columns, *words.weights)
+
+
+def _membership_block(learnt: LearntBlock, columns: Array, replayer: _Replayer) -> NewBlock:
+    """Several levels per row on the new rows."""
+    group, words, source = ":".join(learnt.factors), learnt.membership, replayer.source
+    if words is None:
+        raise DesignError("A block of memberships is needed.", group, "use _block")
+    found, _, is_new = read_memberships(words, source, replayer.kept, learnt.levels)
+    new: dict[Any, None] = {}
+    for k, name in enumerate(words.columns):
+        codes, levels = source.group_codes((name,), replayer.kept)
+        new |= dict.fromkeys(levels[np.unique(codes[is_new[:, k]])].tolist())
+    return NewBlock(group, main_codes(found), columns, tuple(new), found)
 
 
 def _check_same_kind(group: str, new: NDArray[Any], known: NDArray[Any]) -> None:

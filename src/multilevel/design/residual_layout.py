@@ -12,9 +12,15 @@ from multilevel.design.recipe import LearntColumns
 from multilevel.design.residual_time import TimeScale
 from multilevel.model.covariance.correlation import CorrelationMap
 from multilevel.model.residual import ResidualTerm
+from multilevel.model.scale_power import POWER_OF_MEAN
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
+
+
+def log_square(means: Array) -> Array:
+    """``log(mean^2)``, finite at a mean of zero."""
+    return np.asarray(2.0 * np.log(np.maximum(np.abs(means), np.finfo(np.float64).tiny)))
 
 
 @dataclass(frozen=True)
@@ -43,6 +49,8 @@ class ResidualLayout:
     cells : labels of the cells (category of ``by``, occasion) with a variance of their own; the
         first is the reference.
     scale_recipe : encoding of the scale columns, for new rows.
+    random_scale : per coefficient of a log standard deviation of random effects its name and the
+        spread of its predictor (the parameter is the coefficient times the spread).
     """
 
     term: ResidualTerm | None
@@ -61,6 +69,7 @@ class ResidualLayout:
     sentence: str
     cells: tuple[str, ...] = ("",)
     scale_recipe: LearntColumns | None = None
+    random_scale: tuple[tuple[str, float], ...] = ()
 
     def take(self, rows: NDArray[np.intp], copies: NDArray[np.int64]) -> ResidualLayout:
         """The layout of rows drawn from these; a unit drawn twice counts as two.
@@ -93,11 +102,23 @@ class ResidualLayout:
         )
 
     @property
+    def has_power_of_mean(self) -> bool:
+        """Whether the variance is a power of the mean (the last of the variance columns)."""
+        return self.variance_names[-1:] == (POWER_OF_MEAN,)
+
+    def with_means(self, means: Array) -> ResidualLayout:
+        """The layout at held means (n,) of the analysed rows: the column is ``log(mean^2)``."""
+        columns = self.variance_columns.copy()
+        columns[:, -1] = log_square(means)
+        return replace(self, variance_columns=columns)
+
+    @property
     def has_correlation(self) -> bool:
         """Whether rows of one unit may be correlated."""
         return any(m.n_parameters for m in self.maps)
 
     @property
     def n_parameters(self) -> int:
-        """Variance and correlation parameters, without sigma2."""
-        return len(self.variance_names) + sum(m.n_parameters for m in self.maps)
+        """Variance and correlation parameters, without sigma2; those of random scales too."""
+        own = len(self.variance_names) + sum(m.n_parameters for m in self.maps)
+        return own + len(self.random_scale)

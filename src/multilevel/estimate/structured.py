@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.random_scale import resolved
 from multilevel.design.records import Design
 from multilevel.design.residual_layout import ResidualLayout
 from multilevel.errors import EstimationError, LikelihoodError
@@ -21,12 +22,16 @@ from multilevel.estimate.certificate import Account, certify, curvature_floor
 from multilevel.estimate.choose import EnginePlan, choose_engine
 from multilevel.estimate.fit import ESCAPE_GAIN, Solution, in_user_units
 from multilevel.estimate.prepare import Prepared, prepare
-from multilevel.estimate.records import Certificate, Fit, ResidualFit
+from multilevel.estimate.records import Certificate, Fit
 from multilevel.estimate.start import moment_start
+from multilevel.estimate.structured_report import residual_fit
 from multilevel.estimate.trust_region import Path, minimise, newton_decrement
+from multilevel.likelihood.blocks.cross_products import CrossProducts
 from multilevel.likelihood.blocks.threads import blas_threads
+from multilevel.likelihood.residual.crossed import CrossedObjective, check_size
 from multilevel.likelihood.residual.objective import StructuredObjective, StructuredProblem
-from multilevel.model.covariance.correlation import natural_names
+from multilevel.likelihood.residual.pattern_layout import PatternSums, find_patterns
+from multilevel.likelihood.residual.pattern_objective import PatternObjective
 from multilevel.model.residual import CONTINUOUS
 from multilevel.model.specification import Method
 
@@ -35,10 +40,12 @@ Derivatives = Callable[[Array], tuple[Array, Array]]
 
 TOLERANCE = 1e-10  # Newton decrement, in units of -2 log-likelihood
 AVERAGED_TOLERANCE = 1e-8  # where the Hessian is never differenced
-NEAR = 1e-3  # decrement from which differences take over
+NEAR = 1e-3  # decrement from which the exact Hessian takes over
+NEAR_BY_ROWS = 1e-7  # the same for differences, which cost as much as many averaged steps
 SECONDS_PER_ENTRY = 1e-7  # of a gradient, per entry of the rows [Z X y]; measured
 DIFFERENCED_BELOW = 1.2  # seconds per differenced Hessian up to which it is formed
 SMALLEST_SD = 1e-3  # of a row relative to another, below which its variance goes to zero
+WIDEST = 5.0  # log ratio of standard deviations of random effects that is no longer a finding
 FAR, EDGE = 15.0, 1e-2  # unconstrained parameters beyond, pivots below: at the edge
 WEAK = 1e-7  # smallest scaled curvature below which parameters are not told apart
 
@@ -51,10 +58,12 @@ class StructuredPrepared:
     ----------
     plain : the same problem with independent residuals (scaling, start values).
     problem : scaled, sorted rows.
+    patterns : sums over clusters that look alike, where they make evaluations faster.
     """
 
     plain: Prepared
     problem: StructuredProblem
+    patterns: PatternSums | None = None
 
     @property
     def layout(self) -> ResidualLayout:
@@ -68,7 +77,14 @@ class StructuredPrepared:
 
     def objective(self) -> StructuredObjective:
         """A fresh mutable objective."""
-        return StructuredObjective(self.problem, self.method == "reml")
+        kind = CrossedObjective if self.problem.is_crossed else StructuredObjective
+        return kind(self.problem, self.method == "reml")
+
+    def descent(self) -> StructuredObjective | PatternObjective:
+        """The fastest objective for a search: by pattern of clusters, else row by row."""
+        if self.patterns is None:
+            return self.objective()
+        return PatternObjective(self.problem, self.patterns, self.method == "reml")
 
 
 def prepare_structured(design: Design, *, method: Method) -> StructuredPrepared:
@@ -82,15 +98,6 @@ def prepare_structured(design: Design, *, method: Method) -> StructuredPrepared:
     if layout is None:
         raise EstimationError("A residual structure is needed.", "none", "use prepare(design)")
     plain = prepare(design, method=method)
-    if not plain.cross.is_chain:
-        raise EstimationError(
-            "Structured residuals need grouping factors that are nested in one another.",
-            "crossed: " + ", ".join(block.group for block in design.blocks),
-            "leave out one of the factors, or fit without residual= and scale=",
-        )
-    why = "nested engine: rows are whitened by unit at each evaluation; cost grows with the rows"
-    plan = choose_engine(plain.cross, "nested")
-    plain = replace(plain, engine_plan=replace(plan, sentence=why))
     problem = StructuredProblem(
         design, layout, plain.scaling, [block.structure for block in design.blocks]
     )
@@ -101,7 +108,36 @@ def prepare_structured(design: Design, *, method: Method) -> StructuredPrepared:
             " residual parameters",
             "use a structure with fewer parameters",
         )
-    return StructuredPrepared(plain, problem)
+    if problem.is_crossed:
+        return _prepare_crossed(plain, problem)
+    patterns = None if problem.scales.n_parameters else find_patterns(problem)
+    why = "nested engine: rows are whitened by unit at each evaluation; cost grows with the rows"
+    if patterns is not None:
+        k = patterns.n_patterns
+        why = (
+            f"pattern sums: the clusters show {k} pattern{'s' if k > 1 else ''} of times and"
+            " columns; cost grows with the patterns, not with the rows"
+        )
+    plan = choose_engine(plain.cross, "nested")
+    plain = replace(plain, engine_plan=replace(plan, sentence=why))
+    return StructuredPrepared(plain, problem, patterns)
+
+
+def _prepare_crossed(plain: Prepared, problem: StructuredProblem) -> StructuredPrepared:
+    """The same where levels cross the units of the residuals, or one another."""
+    if problem.scales.n_parameters:
+        raise EstimationError(
+            "random_scale= beside residual= or scale= needs nested grouping factors.",
+            "levels that cross the units of the residuals, or one another",
+            "leave random_scale out",
+        )
+    check_size(problem)
+    why = (
+        "dense engine of crossed factors: the covariance of all random effects is laid out;"
+        " cost grows with the cube of their number"
+    )
+    return StructuredPrepared(replace(plain, engine_plan=replace(plain.engine_plan, sentence=why)),
+                              problem)  # fmt: skip
 
 
 class _Solver:
@@ -110,13 +146,19 @@ class _Solver:
     def __init__(self, prepared: StructuredPrepared, max_iterations: int) -> None:
         self.prepared = prepared
         self.objective = prepared.objective()
+        self.search = self.objective if prepared.patterns is None else prepared.descent()
         self.r = self.objective.n_theta
         self.max_iterations = max_iterations
         self.account = Account()
         k, problem = self.objective.n_parameters, prepared.problem
         gradient = SECONDS_PER_ENTRY * problem.F.size
-        self.refines = 2 * k * gradient < DIFFERENCED_BELOW
-        self.curvature_kind = "differenced gradient" if self.refines else "average information"
+        is_exact = prepared.patterns is not None
+        self.refines = is_exact or 2 * k * gradient < DIFFERENCED_BELOW
+        self.curvature_kind = (
+            "exact" if is_exact
+            else "differenced gradient" if self.refines
+            else "average information"
+        )  # fmt: skip
 
     def start(self, psi_start: Array | None) -> Array:
         """Start values."""
@@ -126,20 +168,21 @@ class _Solver:
             theta[np.abs(theta) < 1e-3] = 1e-3  # a zero would hide its own gradient
             return psi
         theta = moment_start(self.prepared.plain)
-        return np.concatenate([theta, self.objective.whitener.start()])
+        own = np.zeros(self.prepared.problem.scales.n_parameters)
+        return np.concatenate([theta, self.objective.whitener.start(), own])
 
     def differenced(self, psi: Array) -> tuple[Array, Array]:
         """Gradient and differenced Hessian; averaged where a neighbour has no likelihood."""
         try:
-            H = self.objective.hessian(psi)
+            H = self.search.hessian(psi)
         except LikelihoodError:
             return self.averaged(psi)
-        return self.objective.gradient(psi), H
+        return self.search.gradient(psi), H
 
     def averaged(self, psi: Array) -> tuple[Array, Array]:
         """Gradient and average information."""
-        gradient = self.objective.gradient(psi)
-        return gradient, self.objective.average_information(psi)
+        gradient = self.search.gradient(psi)
+        return gradient, self.search.average_information(psi)
 
     def derivatives(self, psi: Array) -> tuple[Array, Array]:
         """Gradient and the curvature that the certificate rests on."""
@@ -149,24 +192,24 @@ class _Solver:
         """Newton from a point: by average information, then by differences where they are cheap."""
         if not self.refines:
             return self._minimise(psi, self.averaged, AVERAGED_TOLERANCE)
-        near = self._minimise(psi, self.averaged, NEAR)
+        is_exact = self.search is not self.objective
+        near = self._minimise(psi, self.averaged, NEAR if is_exact else NEAR_BY_ROWS)
         if not near.converged and self._edge(near.theta):
             return near
         return self._minimise(near.theta, self.differenced, TOLERANCE)
 
     def _minimise(self, psi: Array, derivatives: Derivatives, tolerance: float) -> Path:
         path = minimise(
-            self.objective.value,
+            self.search.value,
             derivatives,
             psi,
             tolerance=tolerance,
             max_iterations=self.max_iterations,
             noise=lambda: 0.0,
-            start_value=self.objective.value(psi),
+            start_value=self.search.value(psi),
         )
         self.account.iterations += path.iterations
         self.account.history += path.history
-        self.objective.ensure(path.theta)
         return path
 
     def at_boundary(self, path: Path) -> Path:
@@ -209,7 +252,10 @@ class _Solver:
         certificate = certify(
             self.prepared.plain, inner, path, directions, self.account, self.curvature_kind, 0.0
         )
-        certificate = replace(certificate, evaluations=self.objective.n_evaluations)
+        evaluations = self.objective.n_evaluations
+        if self.search is not self.objective:
+            evaluations += self.search.n_evaluations
+        certificate = replace(certificate, evaluations=evaluations)
         edge = self._edge(path.theta)
         if edge and certificate.is_certified:
             certificate = replace(certificate, notes=(*certificate.notes, edge))
@@ -219,8 +265,14 @@ class _Solver:
 
     def _edge(self, psi: Array) -> str:
         """What to say where residual parameters run to the edge of their range."""
+        self.objective.ensure(psi)
         whitener, layout = self.objective.whitener, self.prepared.layout
-        phi = psi[self.r :]
+        phi = psi[self.r : self.r + whitener.n_parameters]
+        if self.prepared.problem.scales.widest(psi[self.r :]) > WIDEST:
+            return (
+                "The standard deviation of random effects goes to zero in some clusters: take the"
+                " predictor out of random_scale=, or leave the random effect out."
+            )
         if float(whitener.sd.min()) < SMALLEST_SD * float(whitener.sd.max()):
             return (
                 "The residual variance of some rows goes to zero: use one variance for more rows,"
@@ -270,67 +322,28 @@ def solve_structured(
         raise EstimationError("A solution must have been evaluated.", "none", "solve it first")
     whitened = replace(
         prepared.plain,
+        design=at_estimates(prepared, path.theta[r:]).plain.design,
         cross=objective.cross,
-        engine_plan=_plan(prepared.plain.engine_plan),
+        engine_plan=_plan(prepared, objective.cross),
     )
     fit = in_user_units(whitened, Solution(path.theta[:r], path, certificate, inner))
-    residual = residual_fit(prepared, path, objective.whitener.logdet, r)
+    residual = residual_fit(prepared.layout, path, objective.whitener.logdet, r)
     fit = replace(fit, residual=residual, theta_curvature=path.curvature[:r, :r])
     fit.seconds["estimation"] = time.perf_counter() - began
     return whitened, fit
 
 
-def _plan(plan: EnginePlan) -> EnginePlan:
+def _plan(prepared: StructuredPrepared, cross: CrossProducts) -> EnginePlan:
+    plan = prepared.plain.engine_plan
+    if prepared.problem.is_crossed:
+        plan = replace(choose_engine(cross, "dense"), sentence=plan.sentence)
     return replace(plan, warm_start=None)
 
 
-def residual_fit(prepared: StructuredPrepared, path: Path, logdet: float, r: int) -> ResidualFit:
-    """The residual parameters as they are reported, with their standard errors."""
-    layout, phi = prepared.layout, path.theta[r:]
-    names, estimates = reported(layout, phi)
-    k = len(phi)
-    covariance = covariance_of(path.curvature)[r:, r:]
-    jacobian = np.empty((len(estimates), k))
-    for a in range(k):
-        shift = np.zeros(k)
-        shift[a] = 1e-6
-        jacobian[:, a] = (
-            reported(layout, phi + shift)[1] - reported(layout, phi - shift)[1]
-        ) / 2e-6
-    with np.errstate(invalid="ignore"):
-        errors = np.sqrt(np.einsum("ia,ab,ib->i", jacobian, covariance, jacobian))
-    term = layout.term
-    return ResidualFit(
-        title="independent, unequal variances" if term is None else term.title,
-        sentence=layout.sentence,
-        names=names,
-        estimates=estimates,
-        phi=phi,
-        curvature=path.curvature,
-        std_errors=errors,
-        n_variances=len(layout.variance_names),
-        logdet=logdet,
-    )
-
-
-def covariance_of(curvature: Array) -> Array:
-    """Twice the inverse Hessian; NaN where it is not positive definite."""
-    try:
-        np.linalg.cholesky(curvature)
-        return np.asarray(2.0 * np.linalg.inv(curvature))
-    except np.linalg.LinAlgError:
-        return np.full_like(curvature, np.nan)
-
-
-def reported(layout: ResidualLayout, phi: Array) -> tuple[tuple[str, ...], Array]:
-    """Names and values of the reported parameters: log-variance coefficients, correlations."""
-    n_variances = len(layout.variance_names)
-    values, at = [phi[:n_variances]], n_variances
-    for m in layout.maps:
-        values.append(m.natural(phi[at : at + m.n_parameters]))
-        at += m.n_parameters
-    names = (
-        *(f"log_variance({name})" for name in layout.variance_names),
-        *natural_names(layout.maps, layout.groups),
-    )
-    return names, np.concatenate(values)
+def at_estimates(prepared: StructuredPrepared, phi: Array) -> StructuredPrepared:
+    """The problem with standard deviations of random effects applied to their columns."""
+    if not prepared.problem.scales.n_parameters:
+        return prepared
+    tail = phi[len(phi) - prepared.problem.scales.n_parameters :]
+    design = resolved(prepared.plain.design, tail)
+    return replace(prepared, plain=replace(prepared.plain, design=design))

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from multilevel.errors import InferenceError
 from multilevel.estimate.structured import prepare_structured, solve_structured
-from multilevel.infer.compare_nesting import column_space_within
+from multilevel.infer.compare_nesting import column_space_within, same_partition
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -51,6 +51,42 @@ def residual_relation(small: Design, large: Design) -> Relation:
     one, two = small.residual, large.residual
     if one is None and two is None:
         return "same"
+    scales = _scale_relation(small, large)
+    rest = _residual_relation(small, large)
+    if "other" in (scales, rest):
+        return "other"
+    return "nested" if "nested" in (scales, rest) else "same"
+
+
+def _scale_relation(small: Design, large: Design) -> Relation:
+    """How the models for standard deviations of random effects lie in each other.
+
+    A factor that is new in the larger model must have none: its coefficients do not exist where
+    its variance is zero.
+    """
+    found: Relation = "same"
+    for block in large.blocks:
+        mine = [b for b in small.blocks if same_partition(b.codes, block.codes)]
+        inner, outer = (
+            np.ones((large.n, 1)) if b is None or b.scale is None
+            else np.hstack([np.ones((large.n, 1)), b.scale.columns])
+            for b in (mine[0] if mine else None, block)
+        )  # fmt: skip
+        if not mine and block.scale is not None:
+            return "other"
+        if not column_space_within(inner, outer):
+            return "other"
+        # an effect that is new beside scaled ones would bring coefficients that do not exist
+        if mine and block.scale is not None and len(mine[0].names) != len(block.names):
+            return "other"
+        if inner.shape[1] < outer.shape[1]:
+            found = "nested"
+    return found
+
+
+def _residual_relation(small: Design, large: Design) -> Relation:
+    """The same for the residual covariance."""
+    one, two = small.residual, large.residual
     columns = [_columns(small), _columns(large)]
     if not column_space_within(columns[0], columns[1]):
         return "other"

@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from multilevel.design.records import Design, RowReport
 from multilevel.errors import InferenceError
+from multilevel.estimate.mean_power import fit_design
 from multilevel.estimate.structured import (
     StructuredPrepared,
-    prepare_structured,
-    solve_structured,
 )
 from multilevel.infer.bootstrap import SUMMARY, Bootstrap
 from multilevel.infer.bootstrap_refits import FITTING_ERRORS
@@ -99,8 +98,7 @@ def structured_bootstrap(
 
 def _refit(design: Design, prepared: StructuredPrepared, start: Array) -> _Replicate:
     try:
-        again = prepare_structured(design, method=prepared.method)
-        fit = solve_structured(again, psi_start=start)[1]
+        fit = fit_design(design, method=prepared.method, psi_start=start)[2]
     except FITTING_ERRORS as error:
         return _Replicate(f"failed: {error.must} {error.found}")
     status = fit.certificate.status
@@ -162,6 +160,9 @@ class _Clusters:
                     codes=codes.astype(np.int32),
                     levels=np.arange(len(levels)),
                     columns=np.asfortranarray(block.columns[rows]),
+                    scale=None
+                    if block.scale is None
+                    else replace(block.scale, columns=block.scale.columns[rows]),
                 )
             )
         return replace(

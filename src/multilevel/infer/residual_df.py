@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from multilevel.errors import InferenceError
 from multilevel.estimate.prepare import Prepared
 from multilevel.estimate.records import Fit
-from multilevel.estimate.structured import StructuredPrepared, covariance_of
+from multilevel.estimate.structured import StructuredPrepared
+from multilevel.estimate.structured_report import covariance_of
 from multilevel.infer.face import linear_basis
 from multilevel.infer.kenward_roger import KenwardRoger, from_tensors
 from multilevel.infer.satterthwaite import Satterthwaite

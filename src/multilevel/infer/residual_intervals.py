@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 
 from multilevel.errors import InferenceError
 from multilevel.estimate.records import Fit
-from multilevel.estimate.structured import StructuredPrepared, covariance_of, reported
+from multilevel.estimate.structured import StructuredPrepared
 from multilevel.estimate.structured_profile import profile_limits
+from multilevel.estimate.structured_report import covariance_of, reported
 from multilevel.infer.distributions import normal_quantile
+from multilevel.model.scale_power import POWER_OF_MEAN
 
 Array = NDArray[np.float64]
 
@@ -124,6 +126,8 @@ def _is_one_to_one(prepared: StructuredPrepared, phi: Array) -> bool:
 
 
 def _sentence(name: str, value: float) -> str:
+    if name == POWER_OF_MEAN:
+        return f"The residual standard deviation grows with the mean to the power {value:.2f}."
     if name.startswith("log_variance("):
         what = name.removeprefix("log_variance(")[:-1]
         percent = 100.0 * float(np.expm1(value))
@@ -131,5 +135,13 @@ def _sentence(name: str, value: float) -> str:
         return (
             f"The residual variance is {abs(percent):.1f}% {more} for {what} (per unit, or"
             " against the reference)."
+        )
+    if name.startswith("log_sd("):
+        what = name.removeprefix("log_sd(")[:-1]
+        percent = 100.0 * float(np.expm1(2.0 * value))
+        more = "larger" if percent >= 0.0 else "smaller"
+        return (
+            f"The variance of random effects is {abs(percent):.1f}% {more} per unit of the last"
+            f" name of {what}."
         )
     return f"{name} is {value:.3f}."

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from multilevel.design.random_scale import by_groups_of, effect_of
 from multilevel.errors import InferenceError
 
 if TYPE_CHECKING:
-    from multilevel.design.records import Design
+    from multilevel.design.records import Design, RandomBlock
     from multilevel.estimate.posterior import BlockEffects
 
 Array = NDArray[np.float64]
@@ -112,12 +113,16 @@ def random_effects_table(
             effect.covariance() if std_error == "comparative" else effect.prediction_covariance()
         )
         diagonal = np.einsum("jaa->ja", covariance)
-        groups.append(np.full(J * q, block.group, dtype=object))
-        levels.append(np.repeat(np.asarray(block.levels, dtype=object), q))
-        terms.append(np.tile(np.asarray(block.names, dtype=object), J))
-        estimates.append(effect.estimates.ravel())
+        keep, names = np.full(J * q, True), np.asarray(block.names, dtype=object)
+        if by_groups_of(block.names):  # effects of other groups than the level's own say nothing
+            keep = _own_effects(block).ravel()
+            names = np.asarray([effect_of(name) for name in block.names], dtype=object)
+        groups.append(np.full(int(keep.sum()), block.group, dtype=object))
+        levels.append(np.repeat(np.asarray(block.levels, dtype=object), q)[keep])
+        terms.append(np.tile(names, J)[keep])
+        estimates.append(effect.estimates.ravel()[keep])
         # rounding can leave -1e-17 where a variance is estimated as zero
-        errors.append(np.sqrt(np.maximum(diagonal, 0.0)).ravel())
+        errors.append(np.sqrt(np.maximum(diagonal, 0.0)).ravel()[keep])
     value, error = _join(estimates), _join(errors)
     return RandomEffectsTable(
         _join_labels(groups),
@@ -130,6 +135,25 @@ def random_effects_table(
         std_error,
         conf_level,
     )
+
+
+def _own_effects(block: RandomBlock) -> NDArray[np.bool_]:
+    """Which effects (J, q) occur in each level: those of its own group of ``by=``, and others."""
+    out = np.zeros((block.n_levels, len(block.names)), dtype=bool)
+    for a, name in enumerate(block.names):
+        out[block.codes[block.columns[:, a] != 0.0], a] = True
+        out[:, a] |= effect_of(name) == name
+    # a slope whose variable is zero in all rows of a level is of the level's group all the same
+    for by in by_groups_of(block.names):
+        values = [name.rpartition(f" [{by}=")[2] for name in block.names]
+        for value in dict.fromkeys(values):
+            mine = [
+                a for a, v in enumerate(values)
+                if v == value and effect_of(block.names[a]) != block.names[a]
+            ]  # fmt: skip
+            if mine:
+                out[:, mine] = out[:, mine].any(axis=1, keepdims=True)
+    return out
 
 
 def _join(parts: list[Array]) -> Array:

@@ -17,16 +17,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.random_scale import columns_with, n_scale_parameters, split
+from multilevel.design.records import RandomBlock
 from multilevel.design.residual_layout import ResidualLayout
 from multilevel.errors import InferenceError
 from multilevel.estimate.records import Fit
-from multilevel.estimate.structured import StructuredPrepared, covariance_of
+from multilevel.estimate.structured import StructuredPrepared
+from multilevel.estimate.structured_report import covariance_of
 from multilevel.infer.distributions import normal_quantile
 from multilevel.interpret.explained_variance import Explained, overall
 
 Array = NDArray[np.float64]
 OVERALL = "all rows"
 STEP = 1e-5
+MOST_CELLS = 12  # combinations of predictors that get a share of their own
 
 
 @dataclass(frozen=True)
@@ -101,11 +105,29 @@ def _cells(prepared: StructuredPrepared) -> list[tuple[str, NDArray[np.intp]]]:
     layout = prepared.layout
     found = [(OVERALL, np.arange(prepared.plain.design.n))]
     k = len(layout.cells) - 1
-    if k < 1:
-        return found
-    columns = layout.variance_columns[:, :k]
-    cell = np.where(columns.any(axis=1), columns.argmax(axis=1) + 1, 0)
-    return found + [(name, np.flatnonzero(cell == j)) for j, name in enumerate(layout.cells)]
+    if k >= 1:
+        columns = layout.variance_columns[:, :k]
+        cell = np.where(columns.any(axis=1), columns.argmax(axis=1) + 1, 0)
+        found += [(name, np.flatnonzero(cell == j)) for j, name in enumerate(layout.cells)]
+    for block in prepared.plain.design.blocks:
+        found += _scale_cells(block)
+    return found
+
+
+def _scale_cells(block: RandomBlock) -> list[tuple[str, NDArray[np.intp]]]:
+    """Rows of each combination of the predictors of a standard deviation, where these are few."""
+    if block.scale is None:
+        return []
+    values, cell = np.unique(block.scale.columns, axis=0, return_inverse=True)
+    if len(values) > MOST_CELLS:
+        return []
+    return [
+        (
+            ", ".join(f"{n} = {v:g}" for n, v in zip(block.scale.names, row, strict=True)),
+            np.flatnonzero(cell.ravel() == j),
+        )
+        for j, row in enumerate(values)
+    ]
 
 
 def _shares(
@@ -114,11 +136,15 @@ def _shares(
     """Shares (cells, factors) at ``psi``; they do not depend on sigma2."""
     design, layout = prepared.plain.design, prepared.layout
     at, between = 0, []
-    for block, B in zip(design.blocks, prepared.plain.scaling.random, strict=True):
+    tail = psi[len(psi) - n_scale_parameters(design.blocks) :]
+    pieces = zip(
+        design.blocks, prepared.plain.scaling.random, split(design.blocks, tail), strict=True
+    )
+    for block, B, alpha in pieces:
         mapping = block.structure
         L = B @ mapping.factor(psi[at : at + mapping.n_parameters])
         at += mapping.n_parameters
-        between.append(((block.columns @ L) ** 2).sum(axis=1))
+        between.append(((columns_with(block, alpha) @ L) ** 2).sum(axis=1))
     residual = relative_variances(layout, psi[at:])
     out = np.empty((len(cells), len(between)))
     for c, (_, rows) in enumerate(cells):

@@ -145,7 +145,7 @@ def grid_lines(grid: Grid, width: int = WIDTH) -> list[str]:
 
 def _lines_of(row: list[str], widths: list[int], k: int) -> list[str]:
     """One row over as many lines as its longest cell needs; numbers stand on the last."""
-    cells = [textwrap.wrap(cell, w) or [""] for cell, w in zip(row, widths, strict=True)]
+    cells = [textwrap.wrap(cell, max(w, 1)) or [""] for cell, w in zip(row, widths, strict=True)]
     height = max(map(len, cells))
     out = []
     for i in range(height):

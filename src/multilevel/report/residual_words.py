@@ -6,6 +6,7 @@ import numpy as np
 
 from multilevel.design.records import Design
 from multilevel.estimate.records import Fit, ResidualFit
+from multilevel.model.scale_power import POWER_OF_MEAN
 from multilevel.report.layout import number, percent, share
 
 _LOG = "log_variance("
@@ -34,6 +35,12 @@ def residual_sentences(fit: Fit, design: Design) -> tuple[str, ...]:
     out = []
     values = dict(zip(record.names, record.estimates, strict=True))
     for name, value in list(values.items())[: record.n_variances][:_MOST]:
+        if name == POWER_OF_MEAN:
+            out.append(
+                "The residual standard deviation grows with the mean to the power"
+                f" {number(float(value), 2)}."
+            )
+            continue
         change = float(np.expm1(value))
         more = "larger" if change >= 0.0 else "smaller"
         what = name.removeprefix(_LOG)[:-1]
@@ -79,6 +86,8 @@ def residual_methods_sentence(fit: Fit, design: Design) -> str:
         depends = f"the log of the residual variance depended on {scale}"
         start = f"{start}, and {depends}" if start else depends[0].upper() + depends[1:]
     listed = "; ".join(_parameters(record))
+    if not start:
+        return ""
     return f"{start}: {listed}." if listed else f"{start}."
 
 
@@ -86,6 +95,8 @@ def _parameters(record: ResidualFit) -> list[str]:
     """``rho = 0.61 (SE = 0.15)`` for each parameter."""
     out = []
     for name, value, error in zip(record.names, record.estimates, record.std_errors, strict=True):
+        if name.startswith("log_sd("):
+            continue
         about = f" (SE = {number(float(error), 3)})" if np.isfinite(error) else ""
         out.append(f"{name} = {number(float(value), 3)}{about}")
     return out

@@ -13,15 +13,12 @@ from multilevel.estimate.records import Certificate, Fit
 from multilevel.infer.means_tests import RowTests
 from multilevel.interpret.advice.advise import advise
 from multilevel.interpret.random_structures import of_fit
-from multilevel.interpret.related import has_memberships, relation_notes, share_sentences
+from multilevel.interpret.related import has_memberships, relation_notes
 from multilevel.interpret.variance import RESIDUAL, VarianceComponent, variance_components
 from multilevel.report.equations import equations
 from multilevel.report.facts import (
     homes,
-    intraclass,
     is_chain,
-    is_unconditional,
-    slope_ranges,
 )
 from multilevel.report.layout import (
     WIDTH,
@@ -31,10 +28,8 @@ from multilevel.report.layout import (
     decimals_for,
     join_words,
     number,
-    percent,
     render_text,
     share,
-    short,
 )
 from multilevel.report.random_scale_words import (
     by_notes,
@@ -44,6 +39,7 @@ from multilevel.report.random_scale_words import (
 )
 from multilevel.report.random_structures import structure_sections, structure_words
 from multilevel.report.residual_words import residual_sentences
+from multilevel.report.share_words import icc_sentences, slope_sentences
 
 _COUNT_WORDS = {1: "Single", 2: "Two", 3: "Three", 4: "Four", 5: "Five"}
 _STRUCTURES = {
@@ -116,8 +112,8 @@ def sections(
         Section(
             "In words",
             sentences=(
-                *_icc_sentences(fit, design),
-                *_slope_sentences(fit, design),
+                *icc_sentences(fit, design),
+                *slope_sentences(fit, design),
                 *residual_sentences(fit, design),
             ),
         ),
@@ -342,39 +338,6 @@ def _criterion_section(fit: Fit, design: Design) -> Section:
             "Compare REML criteria, AIC and BIC only between models with the same fixed effects."
         )
     return Section("Fit", lines=(line,), sentences=tuple(sentences))
-
-
-def _icc_sentences(fit: Fit, design: Design) -> list[str]:
-    out: list[str] = []
-    if is_related(design.blocks):
-        return list(share_sentences(design, fit))
-    if fit.residual is not None:
-        return out  # shares of variance need one residual variance and independent residuals
-    empty = is_unconditional(design)
-    start = "" if empty else "Given the predictors, "
-    weight = "" if design.weights is None else " (rows of weight 1)"
-    tag = "" if len(design.blocks) > 1 else " (the ICC)" if empty else " (the conditional ICC)"
-    for icc in intraclass(fit, design):
-        others = [b.group for b in design.blocks if b.group not in icc.within]
-        apart = f" but different {join_words(others)}" if others else ""
-        also = f", as they share {join_words(icc.within[1:])} too" if len(icc.within) > 1 else ""
-        out.append(
-            f"{start}{percent(icc.proportion)} of the variance is due to {icc.group} mean"
-            f" differences; two rows of one {icc.group}{apart} correlate"
-            f" {share(icc.correlation)} on average{weight}{also}{tag}."
-        )
-    return out
-
-
-def _slope_sentences(fit: Fit, design: Design) -> list[str]:
-    out = []
-    for s in slope_ranges(fit, design):
-        where = f" where {join_words(s.conditional_on)} = 0" if s.conditional_on else ""
-        out.append(
-            f"The slope of {s.term} is {short(s.mean)} on average{where}; 95% of the levels of"
-            f" {s.group} are predicted to have slopes from {short(s.low)} to {short(s.high)}."
-        )
-    return out
 
 
 def convergence_section(c: Certificate, verbose: bool) -> Section:

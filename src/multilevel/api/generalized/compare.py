@@ -10,6 +10,7 @@ import pandas as pd
 
 from multilevel.api.frames import frame_of_records
 from multilevel.api.generalized.holder import GeneralizedHolder
+from multilevel.errors import InferenceError
 from multilevel.infer.compare import LikelihoodRatio
 from multilevel.infer.conventions import InformationCriteria, Program, check_program
 from multilevel.infer.generalized.compare import (
@@ -38,6 +39,12 @@ def compare_generalized(
     seed: int,
 ) -> OutcomeComparison:
     """The comparison behind ``multilevel.compare`` for generalized fits."""
+    if any(m.fit.method == "reml" for m in models):
+        raise InferenceError(
+            "Location-scale models are compared by their likelihood.",
+            "a REML-type fit",
+            'fit with method="ml"',
+        )
     candidates = [
         OutcomeCandidate(label, m._prepared, m.fit) for label, m in zip(labels, models, strict=True)
     ]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from multilevel.api.frames import frame_of_records
 from multilevel.api.generalized.result import GeneralizedMultilevelFit
+from multilevel.errors import InferenceError
 from multilevel.estimate.generalized.scale_points import scale_points
 from multilevel.infer.location_scale import (
     RandomScaleTest,
@@ -26,20 +27,35 @@ from multilevel.interpret.location_scale.effects import (
     ScaleCorrelation,
     VarianceEffect,
     VarianceRange,
+    has_location_effects,
+    has_scale_effects,
     quantity_of,
     scale_correlations,
+    scale_group,
     scale_part,
     variance_effects,
     variance_ranges,
 )
 from multilevel.interpret.location_scale.rows import prediction_intervals, row_variances
-from multilevel.report.location_scale import with_variability
+from multilevel.report.document import Part, Picture
+from multilevel.report.generalized.effect_words import effect_part
+from multilevel.report.layout import Section
+from multilevel.report.location_scale import (
+    PARAGRAPH,
+    variability_json,
+    variability_methods,
+    who_varies_more,
+    with_variability,
+)
 
 if TYPE_CHECKING:
     from multilevel.interpret.generalized.predict import PredictionKind
     from multilevel.interpret.location_scale.effects import At
     from multilevel.report.layout import Section
     from multilevel.report.plots.backend import ggplot
+
+
+MOST_CLUSTERS = 20  # that a report lists
 
 
 class LocationScaleFit(GeneralizedMultilevelFit):
@@ -62,6 +78,66 @@ class LocationScaleFit(GeneralizedMultilevelFit):
     def sections(self, *, verbose: bool = False, df: str | None = None) -> list[Section]:
         """The summary as its sections, one about the variability of clusters among them."""
         return with_variability(super().sections(verbose=verbose, df=df), self.fit, self.design)
+
+    def variability_paragraph(self, *, tests: bool = True) -> str:
+        """Who varies more, in one paragraph that needs no statistics to read.
+
+        Parameters
+        ----------
+        tests : whether the model is refitted without scale effects, and without their correlation,
+            to give likelihood-ratio tests (some seconds).
+        """
+        if not has_scale_effects(self.design):
+            return who_varies_more(self.fit, self.design, None, ())
+        group = scale_group(self.design)
+        found = None
+        if tests:
+            part = scale_part(self.design)
+            random = random_scale_test(self._prepared, self.fit, part, group)
+            try:
+                joint = scale_correlation_test(self._prepared, self.fit, part, group)
+            except InferenceError:  # scale effects that are uncorrelated by construction
+                joint = None
+            found = random, joint
+        clusters, _ = cluster_variances(self._evidence(), group, 0.95)
+        return who_varies_more(self.fit, self.design, found, clusters)
+
+    def methods_paragraph(self, df: str | None = None) -> str:
+        """A paragraph for the methods section, the model for the variance included."""
+        return f"{super().methods_paragraph(df)} {variability_methods(self.fit, self.design)}"
+
+    def to_dict(self, df: str | None = None) -> dict[str, Any]:
+        """As for every generalized fit; ``variability`` holds effects, ranges, correlations."""
+        return {**super().to_dict(df), "variability": variability_json(self.fit, self.design)}
+
+    def _more_parts(self, pictures: bool) -> list[Part]:
+        """The paragraph on who varies more, its tables, and its pictures."""
+        parts = [Part(Section(PARAGRAPH, sentences=(self.variability_paragraph(),)))]
+        effects = self.variance_effects()[["term", "percent", "percent_low", "percent_high",
+                                           "p_value"]].iloc[1:]  # fmt: skip
+        if len(effects):
+            parts.append(effect_part("Change of the variance per unit, in percent", effects))
+        if not has_scale_effects(self.design):
+            return parts
+        columns = ["group", "quantity", "median", "mean", "range_low", "range_high"]
+        ranges = self.variance_range()[columns]
+        parts.append(effect_part("Where 95% of clusters have their variance", ranges))
+        clusters = self.cluster_variances(scale_group(self.design))
+        shown = clusters[clusters["is_unusual"]][["level", "n_rows", "ratio", "ratio_low",
+                                                  "ratio_high"]].head(MOST_CLUSTERS)  # fmt: skip
+        if len(shown):
+            parts.append(effect_part("Clusters that stand out, most variable first", shown))
+        if pictures:
+            from multilevel.report.plots.backend import to_png
+
+            drawn = []
+            if has_location_effects(self.design):
+                drawn.append(("Location against scale", self.plot_location_scale()))
+            if len(effects):
+                drawn.append(("Residual SD along a predictor", self.plot_residual_sd()))
+            shown_pictures = tuple(Picture(name, name, to_png(one)) for name, one in drawn)
+            parts.append(Part(Section("Pictures of the variability"), pictures=shown_pictures))
+        return parts
 
     def update(
         self,

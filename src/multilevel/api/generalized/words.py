@@ -13,6 +13,7 @@ from multilevel import __version__
 from multilevel.api.generalized.interpretation import InterpretationMethods
 from multilevel.errors import InferenceError
 from multilevel.infer.generalized.effects import check_generalized_df
+from multilevel.report.document import Part
 from multilevel.report.generalized.document import build_generalized_document
 from multilevel.report.generalized.effect_words import AVERAGED
 from multilevel.report.generalized.equations import equation_lines
@@ -62,13 +63,14 @@ class WordsMethods(InterpretationMethods):
         >>> m.summary().splitlines()[4]
         '  Modelled: the probability that mathach > 13 = 1 (against 0).'
         """
-        return render_text(title(self.design), self.sections(verbose=verbose, df=df), width)
+        head = title(self.design, self.fit.method.upper())
+        return render_text(head, self.sections(verbose=verbose, df=df), width)
 
     def __repr__(self) -> str:
         return self.summary()
 
     def _repr_html_(self) -> str:
-        return render_html(title(self.design), self.sections())
+        return render_html(title(self.design, self.fit.method.upper()), self.sections())
 
     def to_dict(self, df: str | None = None) -> dict[str, Any]:
         """All numbers of the fit under stable keys, ready for JSON; ``df`` as in ``summary``.
@@ -134,8 +136,13 @@ class WordsMethods(InterpretationMethods):
             self.fit, self.design, df=method, labels=self._labels, pictures=drawn,
             tables=self._effect_tables() if self.design.blocks else {},
             advice=self.advice if self._shows_advice else (), version=__version__,
+            more=self._more_parts(pictures), paragraph=self.methods_paragraph(df),
         )  # fmt: skip
         return write_document(document, target)
+
+    def _more_parts(self, _pictures: bool) -> list[Part]:
+        """Parts of the report that only some models have."""
+        return []
 
     def _effect_tables(self) -> dict[str, pd.DataFrame]:
         """Effect sizes by heading; one that this family cannot give says why."""

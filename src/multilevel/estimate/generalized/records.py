@@ -63,6 +63,7 @@ class GeneralizedFit:
     penalty : its name and formula, or ``""``.
     plan : why this engine was chosen.
     seconds : wall time by stage.
+    estimator : ``"reml"`` for the adjusted profile likelihood (``restricted``); else ``"ml"``.
     """
 
     n: int
@@ -80,11 +81,12 @@ class GeneralizedFit:
     penalty: str = ""
     plan: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
+    estimator: Literal["ml", "reml"] = "ml"
 
     @property
-    def method(self) -> Literal["ml"]:
-        """Always maximum likelihood."""
-        return "ml"
+    def method(self) -> Literal["ml", "reml"]:
+        """Maximum likelihood, but for REML-type fits of location-scale models."""
+        return self.estimator
 
     @property
     def beta(self) -> Array:

@@ -177,9 +177,12 @@ def about_single_rows(evidence: GeneralizedEvidence) -> list[Advice]:
 def about_few_clusters(evidence: GeneralizedEvidence) -> list[Advice]:
     """Mistake 24: few clusters; ML estimates their variance too small, z tests are too liberal."""
     out = []
+    has_reml = any(part != 0 for own in evidence.design.block_parts for part in own) and (
+        evidence.family.name == "gaussian" and evidence.family.link == "identity"
+    )
     for block in evidence.design.blocks:
         J = block.n_levels
-        if J >= RATHER_FEW:
+        if J >= RATHER_FEW or evidence.fit.method == "reml":
             continue
         very = J < FEW
         mend = (
@@ -188,13 +191,15 @@ def about_few_clusters(evidence: GeneralizedEvidence) -> list[Advice]:
             else 'Write df="between-within" for tests between clusters, and take intervals of the '
             "variance from the profile or the bootstrap."
         )
+        if has_reml:
+            mend = f'{mend} Or fit with method="reml", an approximation to REML.'
+        only = "" if has_reml else "(the only method for this family) "
         out.append(
             Advice(
                 "few_clusters",
                 "warning" if very else "note",
-                f"{block.group} has {J} levels: maximum likelihood (the only method for this "
-                "family) estimates its variance too small, and z tests between levels are too "
-                "liberal.",
+                f"{block.group} has {J} levels: maximum likelihood {only}estimates its variance "
+                "too small, and z tests between levels are too liberal.",
                 mend,
             )
         )

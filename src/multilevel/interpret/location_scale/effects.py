@@ -118,6 +118,16 @@ def has_scale_effects(design: GeneralizedDesign) -> bool:
     )
 
 
+def scale_group(design: GeneralizedDesign) -> str:
+    """The first factor with a random intercept of the log variance."""
+    return design.blocks[scale_intercept(design, None)[0]].group
+
+
+def has_location_effects(design: GeneralizedDesign) -> bool:
+    """Whether the factor of the first scale effect has random effects on the mean too."""
+    return 0 in design.block_parts[scale_intercept(design, None)[0]]
+
+
 def scale_intercept(design: GeneralizedDesign, group: str | None) -> tuple[int, int]:
     """Block and column of the random intercept of the log variance of a factor.
 

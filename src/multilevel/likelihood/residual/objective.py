@@ -1,16 +1,21 @@
 """The profiled criterion in ``(theta, phi)``: random-effect and residual parameters together.
 
 For each ``phi`` the rows are whitened and their cross-products formed (one pass); the Gaussian
-objective does the rest. Exact gradient in both; the Hessian by differences of the gradient, or
-average information. See the room's text for the formulas.
+objective does the rest. Where standard deviations of random effects depend on predictors, ``phi``
+ends with their coefficients ``alpha`` and the random-effect columns are scaled first. Exact
+gradient in all; the Hessian by differences of the gradient, or average information. See the room's
+text for the formulas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse import csgraph
 
 from multilevel.design.records import Design
 from multilevel.design.residual_layout import ResidualLayout
@@ -18,8 +23,10 @@ from multilevel.errors import LikelihoodError
 from multilevel.likelihood.blocks.accumulate import add_by_code
 from multilevel.likelihood.blocks.cross_products import CrossProducts, PairBlock
 from multilevel.likelihood.blocks.scaling import Scaling
+from multilevel.likelihood.gaussian.engine import GaussianEngine
 from multilevel.likelihood.gaussian.nested import NestedEngine
 from multilevel.likelihood.gaussian.objective import GaussianObjective, Profile
+from multilevel.likelihood.residual.random_scale import ScaledColumns
 from multilevel.likelihood.residual.whiten import Whitener
 from multilevel.model.covariance.structures import FactorMap
 
@@ -30,7 +37,8 @@ class StructuredProblem:
     """Scaled columns of the sorted rows; frozen, shared by objectives.
 
     ``F`` (n, Q + m) holds ``[Z_0 .. Z_K-1 X y]`` scaled; ``codes`` the level of each sorted row of
-    each block; ``parents[k]`` the level of block k + 1 that holds each level of block k.
+    each block; ``parents[k]`` the level of block k + 1 that holds each level of block k;
+    ``scales`` the model for standard deviations of random effects, ``F`` being at ``alpha = 0``.
     """
 
     def __init__(
@@ -38,7 +46,9 @@ class StructuredProblem:
     ) -> None:
         rows = layout.order
         y = design.y if design.offset is None else design.y - design.offset
-        Z = [b.columns[rows] @ B for b, B in zip(design.blocks, scaling.random, strict=True)]
+        self.scales = ScaledColumns(design.blocks, rows)
+        raw = self.scales.unscaled()
+        Z = [z @ B for z, B in zip(raw, scaling.random, strict=True)]
         self.F = np.hstack([*Z, scaling.apply(design.X[rows], y[rows])])
         self.codes = [np.ascontiguousarray(b.codes[rows]) for b in design.blocks]
         self.levels = [b.n_levels for b in design.blocks]
@@ -46,11 +56,22 @@ class StructuredProblem:
         self.maps = tuple(maps)
         self.p = design.X.shape[1]
         self.layout = layout
+        self.is_crossed = not _is_chain(self.codes, layout)
         self.parents = []
-        for k in range(len(self.codes) - 1):
+        for k in range(0 if self.is_crossed else len(self.codes) - 1):
             parent = np.zeros(self.levels[k], dtype=np.int64)
             parent[self.codes[k]] = self.codes[k + 1]
             self.parents.append(parent)
+
+    def independent(self) -> NDArray[np.int64]:
+        """Number of the independent cluster of each sorted row: the coarsest factor, the units
+        where nothing is random, all rows that levels and units connect where these cross."""
+        unit = self.layout.codes[self.layout.order].astype(np.int64)
+        if not self.codes:
+            return unit
+        if not self.is_crossed:
+            return self.codes[-1].astype(np.int64)
+        return _connected([unit, *self.codes])
 
     @property
     def n(self) -> int:
@@ -91,6 +112,31 @@ class StructuredProblem:
         )
 
 
+def _connected(codes: Sequence[NDArray[Any]]) -> NDArray[np.int64]:
+    """Connected component of each row in the graph of rows that share a code."""
+    n, size, ends = len(codes[0]), 0, []
+    for code in codes:
+        ends.append(code.astype(np.int64) + size)
+        size += int(code.max()) + 1
+    left = np.tile(ends[0], len(ends) - 1)
+    edges = (np.ones(len(left)), (left, np.concatenate(ends[1:])))
+    graph = sparse.csr_array(edges, shape=(size, size))
+    labels = csgraph.connected_components(graph, directed=False)[1]
+    return np.unique(labels[ends[0]], return_inverse=True)[1].reshape(n).astype(np.int64)
+
+
+def _is_chain(codes: Sequence[NDArray[np.int32]], layout: ResidualLayout) -> bool:
+    """Whether units lie inside the levels of the first block, those inside the second, ..."""
+    inside = layout.codes[layout.order]
+    for code in codes:
+        home = np.zeros(int(inside.max()) + 1, dtype=code.dtype)
+        home[inside] = code
+        if not np.array_equal(home[inside], code):
+            return False
+        inside = code
+    return True
+
+
 class StructuredObjective:
     """Criterion of one problem under ML or REML as a function of ``psi = (theta, phi)``."""
 
@@ -98,7 +144,7 @@ class StructuredObjective:
         self.problem, self.reml = problem, reml
         self.whitener = Whitener(problem.layout)
         self.n_theta = sum(m.n_parameters for m in problem.maps)
-        self.n_parameters = self.n_theta + self.whitener.n_parameters
+        self.n_parameters = self.n_theta + self.whitener.n_parameters + problem.scales.n_parameters
         self.n_evaluations = 0
         self.inner: GaussianObjective | None = None
         self.cross: CrossProducts | None = None
@@ -114,11 +160,10 @@ class StructuredObjective:
         if not same or self.cross is None:
             self._psi = None
             self.whitener.set(phi)
-            self._scaled = problem.F / self.whitener.sd[:, None]
-            self._W = self.whitener.decorrelate(self._scaled)
-            self.cross = problem.cross_products(self._W, self.whitener.logdet)
+            self._scaled = problem.scales.apply(problem.F, phi) / self.whitener.sd[:, None]
+            self.cross = self._whiten()
         self.inner = GaussianObjective(
-            NestedEngine(self.cross), problem.maps, problem.n, problem.p, self.reml,
+            self._engine(), problem.maps, problem.n, problem.p, self.reml,
             self.cross.sum_log_weights,
         )  # fmt: skip
         self.n_evaluations += 1
@@ -133,6 +178,16 @@ class StructuredObjective:
             ) from error
         self._psi = np.array(psi)
         return profile
+
+    def _whiten(self) -> CrossProducts:
+        """Whitened rows and their cross-products."""
+        self._W = self.whitener.decorrelate(self._scaled)
+        return self.problem.cross_products(self._W, self.whitener.logdet)
+
+    def _engine(self) -> GaussianEngine:
+        if self.cross is None:
+            raise ValueError("the cross-products are not set")
+        return NestedEngine(self.cross)
 
     def ensure(self, psi: Array) -> GaussianObjective:
         """Set ``psi`` unless it is what was last set; the Gaussian objective at ``theta``."""
@@ -150,18 +205,27 @@ class StructuredObjective:
         """``dd/dpsi`` (r + K,)."""
         inner = self.ensure(psi)
         U, Y, Y_scaled = self._columns(inner)
-        return np.concatenate([inner.gradient(), self.whitener.score(U, Y, Y_scaled)])
+        return np.concatenate([
+            inner.gradient(),
+            self.whitener.score(U, Y, Y_scaled),
+            self.problem.scales.score(inner, self.reml),
+        ])  # fmt: skip
 
-    def _columns(self, inner: GaussianObjective) -> tuple[Array, Array, Array]:
-        """Columns with ``I - UY'`` the whitened ``P`` within units; Y before whitening too."""
-        problem, profile = self.problem, inner.profile
-        Q, p = problem.n_random, problem.p
-        if profile is None or not isinstance(inner.engine, NestedEngine):
+    def _top(self, inner: GaussianObjective) -> Array:
+        """``[R^-1, (-beta, 1) / sigma]``, under ML its last column."""
+        profile, p = inner.profile, self.problem.p
+        if profile is None:
             raise ValueError("the objective is not set")
         top = np.zeros((p + 1, p + 1))
         top[:p, :p] = np.linalg.solve(profile.R, np.eye(p))
         top[:, p] = np.append(-profile.beta, 1.0) / np.sqrt(profile.sigma2)
-        top = top if self.reml else top[:, p:]
+        return top if self.reml else top[:, p:]
+
+    def _columns(self, inner: GaussianObjective) -> tuple[Array, Array, Array]:
+        """Columns with ``I - UY'`` the whitened ``P`` within units; Y before whitening too."""
+        problem, Q, top = self.problem, self.problem.n_random, self._top(inner)
+        if not isinstance(inner.engine, NestedEngine):
+            raise ValueError("the objective is not set")
         scaled = self._scaled
         Y, before = self._W[:, Q:] @ top, scaled[:, Q:] @ top
         if Q == 0:
@@ -223,12 +287,23 @@ class StructuredObjective:
         for code, q, C in zip(problem.codes, problem.widths, coefficients, strict=True):
             f[:, :r] += _times_level(self._W[:, at : at + q], C, code)
             at += q
-        f[:, r:] = self.whitener.working(e, scaled)
+        last = r + self.whitener.n_parameters
+        f[:, r:last] = self.whitener.working(e, scaled)
+        for k, C in problem.scales.working(inner):
+            start = sum(problem.widths[:k])
+            Z = self._W[:, start : start + problem.widths[k]]
+            f[:, last : last + C.shape[2]] = _times_level(Z, C, problem.codes[k])
+            last += C.shape[2]
         wide = np.hstack([self._W[:, :-1], f, self._W[:, -1:]])
         engine = NestedEngine(problem.cross_products(wide, 0.0))
         engine.factorise(inner.factors)
-        p, k = problem.p, self.n_parameters
-        T = engine.T
+        return self._information(inner, engine.T)
+
+    def _information(self, inner: GaussianObjective, T: Array) -> Array:
+        """Average information from the cross-products T of ``[X, working columns, y]``."""
+        profile, p, k, r = inner.profile, self.problem.p, self.n_parameters, self.n_theta
+        if profile is None:
+            raise ValueError("the objective is not set")
         FX = T[p : p + k, :p]
         Fe = T[p : p + k, p + k] - FX @ profile.beta
         Y = np.linalg.solve(profile.R.T, FX.T)

@@ -28,6 +28,8 @@ def build_generalized_document(
     tables: Mapping[str, pd.DataFrame] | None = None,
     advice: Sequence[Advice] = (),
     version: str = "",
+    more: Sequence[Part] = (),
+    paragraph: str | None = None,
 ) -> Document:
     """Lay a generalized fit out as one document.
 
@@ -38,14 +40,16 @@ def build_generalized_document(
     tables : further tables by heading, such as predictions.
     advice : what the part on advice says.
     version : of this package, for the methods paragraph.
+    more : further parts, before how the likelihood was computed.
+    paragraph : the methods paragraph; None writes the one of every generalized model.
     """
-    head = title(design)
+    head = title(design, fit.method.upper())
     parts: list[Part] = []
     for section in sections(fit, design, labels, verbose=True, df=df, advice=advice):
         if section.heading == "Equations":
             notes = "; ".join(equation_notes(design))
-            said = Section("Equations", sentences=(f"{notes}.",) if notes else ())
-            parts.append(Part(said, equations=equation_records(design)))
+            own = Section("Equations", sentences=(f"{notes}.",) if notes else ())
+            parts.append(Part(own, equations=equation_records(design)))
         elif section.heading == "Labels":
             parts.append(Part(Section("Labels", sentences=section.lines)))
         elif section.heading == "Engine":
@@ -54,11 +58,12 @@ def build_generalized_document(
         else:
             if section.heading == "Approximation":
                 # what the model says comes before how it was computed
+                parts += more
                 parts += [effect_part(name, table) for name, table in (tables or {}).items()]
             parts.append(Part(section))
     if pictures:
         parts.append(Part(Section("Pictures"), pictures=tuple(pictures)))
-    paragraph = methods_paragraph(fit, design, df, version)
-    parts.append(Part(Section("Methods paragraph", sentences=(paragraph,))))
+    said = methods_paragraph(fit, design, df, version) if paragraph is None else paragraph
+    parts.append(Part(Section("Methods paragraph", sentences=(said,))))
     formulas = "; ".join(head[1:])
     return Document(head[0], formulas, tuple(p for p in parts if not p.is_empty))
