@@ -54,7 +54,9 @@ def fit_design(
     if layout is None or not layout.has_power_of_mean:
         prepared = prepare_structured(design, method=method)
         return prepared, *solve_structured(prepared, psi_start=psi_start)
-    first: Array = np.linalg.lstsq(design.X, _without_offset(design), rcond=None)[0]
+    first = np.asarray(
+        np.linalg.lstsq(design.X, _without_offset(design), rcond=None)[0], dtype=np.float64
+    )
     means = _means(design, first)
     for _ in range(ROUNDS):
         held = replace(design, residual=_at_means(layout, design, means))

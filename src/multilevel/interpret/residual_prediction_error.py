@@ -117,13 +117,22 @@ def _given_clusters(
 def _homes(
     prepared: StructuredPrepared, rows: NewRows, new: NewResiduals, codes: NDArray[np.int32]
 ) -> NDArray[np.int64]:
-    """Cluster by the level of the coarsest factor, and by the residual unit (-1: none): (n, 2)."""
+    """Cluster by the level of the coarsest factor (of every factor where levels cross units), and
+    by the residual unit; -1 is none: (n, 1 to blocks + 1).
+    """
     layout = prepared.layout
     unit_home = np.full(len(layout.units) + 1, -1, dtype=np.int64)
     unit_home[layout.codes] = codes
     by_unit = unit_home[new.units]
-    by_level = rows.blocks[-1].codes.astype(np.int64) if rows.blocks else np.full(len(by_unit), -1)
-    return np.column_stack([by_level, by_unit])
+    if not prepared.problem.is_crossed:
+        top = rows.blocks[-1:]
+        return np.column_stack([*(block.codes.astype(np.int64) for block in top), by_unit])
+    found = [by_unit]
+    for own, block in zip(prepared.plain.design.blocks, rows.blocks, strict=True):
+        home = np.full(own.n_levels + 1, -1, dtype=np.int64)
+        home[own.codes] = codes
+        found.append(home[block.codes])
+    return np.column_stack(found)
 
 
 def _covariances(

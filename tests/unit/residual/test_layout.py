@@ -165,12 +165,6 @@ def test_data_that_a_structure_cannot_be_laid_over_are_refused(change, formula, 
         mlm.fit(formula, data(**change), residual=residual)
 
 
-def test_a_factor_inside_the_unit_is_refused():
-    frame = repeated_measures(3).assign(item=lambda d: d["time"].astype(int) % 2)
-    with pytest.raises(DesignError, match="lie inside the levels"):
-        mlm.fit("y ~ x + (1 | item)", frame, residual="ar1(time | id)")
-
-
 def test_missing_times_leave_their_rows_out():
     frame = repeated_measures(4)
     frame.loc[3, "time"] = np.nan

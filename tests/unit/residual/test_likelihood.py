@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from multilevel.design.build import build_design
-from multilevel.estimate.structured import StructuredPrepared, prepare_structured, reported
+from multilevel.estimate.structured import StructuredPrepared, prepare_structured
+from multilevel.estimate.structured_report import reported
 from multilevel.likelihood.residual.dense import residual_matrices
 from multilevel.model.formula.parse import parse_formula
 from multilevel.model.residual import parse_residual

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import multilevel as mlm
-from multilevel.estimate.structured import reported
+from multilevel.estimate.structured_report import reported
 from tests.support.residual import repeated_measures, residual_matrix
 
 CASES = {
