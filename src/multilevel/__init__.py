@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 _HOME = {
     "fit": "multilevel.api.fit",
     "MultilevelFit": "multilevel.api.result",
+    "LatentMeanFit": "multilevel.api.latent_mean_result",
     "describe": "multilevel.api.describe",
     "compare": "multilevel.api.compare",
     "for_marginaleffects": "multilevel.api.marginal_effects",
@@ -37,6 +38,11 @@ _HOME = {
     "irt": "multilevel.api.irt",
     "ItemResponseFit": "multilevel.api.irt_result",
     "table": "multilevel.api.table",
+    "RelatedFit": "multilevel.api.related",
+    "pedigree": "multilevel.api.relationships",
+    "phylogeny": "multilevel.api.relationships",
+    "relationship": "multilevel.api.relationships",
+    "decay": "multilevel.api.relationships",
     "errors": "multilevel.errors",
 }
 
@@ -68,9 +74,15 @@ if TYPE_CHECKING:
     from multilevel.api.invariance import invariance as invariance
     from multilevel.api.irt import irt as irt
     from multilevel.api.irt_result import ItemResponseFit as ItemResponseFit
+    from multilevel.api.latent_mean_result import LatentMeanFit as LatentMeanFit
     from multilevel.api.marginal_effects import for_marginaleffects as for_marginaleffects
     from multilevel.api.mediate import MediationResult as MediationResult
     from multilevel.api.mediate import mediate as mediate
+    from multilevel.api.related import RelatedFit as RelatedFit
+    from multilevel.api.relationships import decay as decay
+    from multilevel.api.relationships import pedigree as pedigree
+    from multilevel.api.relationships import phylogeny as phylogeny
+    from multilevel.api.relationships import relationship as relationship
     from multilevel.api.result import MultilevelFit as MultilevelFit
     from multilevel.api.sem import sem as sem
     from multilevel.api.structural_result import StructuralResult as StructuralResult

@@ -51,15 +51,17 @@ def analysed_rows(
     source: Source,
     variables: Sequence[str],
     groups: Sequence[str],
-    weights_lost: NDArray[np.bool_] | None,
-    weights_name: str,
+    lost: Mapping[str, NDArray[np.bool_]],
 ) -> tuple[Positions | None, dict[str, int]]:
-    """Positions of the complete rows (None: all), and what each variable cost."""
+    """Positions of the complete rows (None: all), and what each variable cost.
+
+    ``lost`` names rows that are left out for other reasons (weights, memberships).
+    """
     kept, missing = complete_rows(source, variables, groups)
-    if weights_lost is not None:
-        missing[weights_name] = int(weights_lost.sum())
+    for name, mask in lost.items():
+        missing[name] = int(mask.sum())
         whole = np.ones(source.n_rows, dtype=bool) if kept is None else _flags(kept, source.n_rows)
-        kept = np.flatnonzero(whole & ~weights_lost)
+        kept = np.flatnonzero(whole & ~mask)
     check_rows(source.n_rows if kept is None else len(kept), source.n_rows, missing)
     return kept, missing
 

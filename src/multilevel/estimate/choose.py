@@ -16,6 +16,7 @@ from multilevel.errors import EstimationError
 from multilevel.likelihood.blocks.cross_products import CrossProducts
 from multilevel.likelihood.blocks.memory import free_memory
 from multilevel.likelihood.gaussian.engine import GaussianEngine
+from multilevel.likelihood.related.products import RelatedProducts
 
 EngineName = Literal["nested", "small", "dense", "sparse", "iterative"]
 ENGINES: tuple[str, ...] = get_args(EngineName)
@@ -141,6 +142,8 @@ def choose_engine(cross: CrossProducts, wanted: str | None = None) -> EnginePlan
     ------
     EstimationError : an unknown or unsuitable engine, or none fits in memory (with the numbers).
     """
+    if isinstance(cross, RelatedProducts):
+        return choose_related(cross, wanted)
     if wanted is not None:
         return _forced(cross, wanted)
     n_effects = sum(J * q for J, q in cross.sizes)
@@ -225,3 +228,65 @@ def _seconds(name: EngineName, cross: CrossProducts) -> float:
         return _iterative_cost(cross).seconds
     sparse = _sparse_cost(cross)
     return 10.0 if sparse is None else sparse.seconds
+
+
+def _make_related(cross: CrossProducts) -> GaussianEngine:
+    from multilevel.likelihood.related.dense import DenseRelatedEngine
+
+    return DenseRelatedEngine(_related(cross))
+
+
+def _make_related_sparse(cross: CrossProducts) -> GaussianEngine:
+    from multilevel.likelihood.related.sparse import SparseRelatedEngine
+
+    return SparseRelatedEngine(_related(cross))
+
+
+def _related(cross: CrossProducts) -> RelatedProducts:
+    if not isinstance(cross, RelatedProducts):
+        raise EstimationError(
+            "This engine is for levels that share rows or are correlated.", "other cross-products",
+            "leave engine out to have it chosen",
+        )  # fmt: skip
+    return cross
+
+
+def choose_related(cross: RelatedProducts, wanted: str | None = None) -> EnginePlan:
+    """Dense or sparse, for rows with several levels and for levels that are correlated.
+
+    Raises
+    ------
+    EstimationError : another engine is asked for, or neither fits in memory.
+    """
+    if wanted not in (None, "dense", "sparse"):
+        raise EstimationError(
+            "Levels that share rows or are correlated take the dense or the sparse engine.",
+            f"engine={wanted!r}",
+            "leave engine out to have it chosen",
+        )
+    size = sum(J * q for J, q in cross.sizes)
+    dense = _Cost("dense", size**3 * (1 / 3 / POTRF_RATE + 1 / POTRI_RATE), 40.0 * size**2)
+    costs = [dense] if wanted != "sparse" else []
+    is_keeping_roots = all(r is None or r.root is not None for r in cross.relations)
+    if wanted == "sparse" or (wanted is None and is_keeping_roots and size > SMALL_LIMIT):
+        from multilevel.likelihood.related.sparse import symbolic_phase
+
+        plan = symbolic_phase(cross)[1]
+        if plan.is_within_limit:
+            seconds = 3.0 * plan.predicted_flops / SPARSE_RATE + 1e-3
+            costs.append(_Cost("sparse", seconds, 40.0 * plan.nnz_factor))
+    fitting = [c for c in costs if c.memory <= 0.5 * free_memory()]
+    if not fitting:
+        raise EstimationError(
+            "The random effects must fit in half of the free memory.",
+            f"{size} random effects that share rows or are correlated",
+            "use a machine with more memory, or fewer levels",
+        )
+    best = min(fitting, key=lambda c: c.seconds)
+    told = ", ".join(f"{c.name} {c.seconds:.2g} s and {c.memory / 1e6:.0f} MB" for c in costs)
+    why = (
+        f"{best.name} engine: {size} random effects that share rows or are correlated; predicted"
+        f" per evaluation: {told}"
+    )
+    make = _make_related if best.name == "dense" else _make_related_sparse
+    return EnginePlan(best.name, why, best.seconds, make, size if best.name == "dense" else 0)

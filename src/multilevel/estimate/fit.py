@@ -19,6 +19,7 @@ from multilevel.estimate.trust_region import Path, minimise, newton_decrement
 from multilevel.likelihood.blocks.threads import blas_threads
 from multilevel.likelihood.gaussian.engine import SamplingEngine
 from multilevel.likelihood.gaussian.objective import GaussianObjective
+from multilevel.likelihood.related.engine import RelatedEngine
 
 Array = NDArray[np.float64]
 Progress = Callable[[int, float], None]
@@ -54,7 +55,8 @@ class _Solver:
         self.account = Account()
         self.engine = self.objective.engine
         self.sampling = self.engine if isinstance(self.engine, SamplingEngine) else None
-        self.single = len(self.objective.maps) == 1
+        couples = isinstance(self.engine, RelatedEngine)
+        self.single = len(self.objective.maps) == 1 and not couples
         cheap = prepared.engine_plan.seconds < DIFFERENCED_BELOW
         self.curvature_kind = "exact" if self.single else "average information"
         self.refine = not self.single and cheap and self.engine.exact

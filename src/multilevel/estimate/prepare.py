@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.design.records import Design
+from multilevel.design.related import is_related
 from multilevel.errors import EstimationError
 from multilevel.estimate.choose import EnginePlan, choose_engine
 from multilevel.likelihood.blocks.accumulate import accumulate
@@ -17,6 +18,11 @@ from multilevel.likelihood.blocks.cross_products import CrossProducts
 from multilevel.likelihood.blocks.scaling import Scaling, response_column, scaling_of
 from multilevel.likelihood.blocks.threads import blas_threads
 from multilevel.likelihood.gaussian.objective import GaussianObjective
+from multilevel.likelihood.related.products import (
+    RelatedProducts,
+    related_products,
+    with_new_response,
+)
 from multilevel.model.specification import Method
 
 Array = NDArray[np.float64]
@@ -77,12 +83,13 @@ def prepare(
         report("forming cross-products")
     with blas_threads(0):
         scaling = scaling_of(design)
-        cross = accumulate(design, scaling)
+        form = related_products if is_related(design.blocks) else accumulate
+        cross: CrossProducts = form(design, scaling)
         for _ in range(2):
             if not _is_ill_conditioned(cross):
                 break
             scaling = scaling.orthogonalised(cross.total[:p, :p])
-            cross = accumulate(design, scaling)
+            cross = form(design, scaling)
     plan = choose_engine(cross, engine)
     return Prepared(design, cross, scaling, plan, method)
 
@@ -119,12 +126,11 @@ def with_response(prepared: Prepared, y: Array) -> Prepared:
     constant = int(np.flatnonzero(old_column)[0]) if np.any(old_column) else _constant(old)
     scaling = prepared.scaling.with_response(response_column(old.X, shifted, constant))
     design = replace(old, y=y)
-    return replace(
-        prepared,
-        design=design,
-        scaling=scaling,
-        cross=new_response(prepared.cross, design, scaling),
-    )
+    if isinstance(prepared.cross, RelatedProducts):
+        cross: CrossProducts = with_new_response(prepared.cross, design, scaling)
+    else:
+        cross = new_response(prepared.cross, design, scaling)
+    return replace(prepared, design=design, scaling=scaling, cross=cross)
 
 
 def with_method(prepared: Prepared, method: Method) -> Prepared:

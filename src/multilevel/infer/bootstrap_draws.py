@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from multilevel.design.related import drawn_effects, rows_part
 from multilevel.errors import InferenceError
 from multilevel.likelihood.gaussian.batch import Responses
 
@@ -113,8 +114,7 @@ def draw_response(design: Design, fit: Fit, rng: np.random.Generator) -> Array:
     y = _mean(design, fit)
     sigma = float(np.sqrt(fit.sigma2))
     for block, factor in zip(design.blocks, fit.relative_factors, strict=True):
-        b = sigma * (rng.standard_normal((block.n_levels, len(block.names))) @ factor.T)
-        y = y + np.einsum("iq,iq->i", block.columns, b[block.codes])
+        y = y + rows_part(block, sigma * drawn_effects(block, rng, factor))
     return np.asarray(y + sigma * _noise_scale(design) * rng.standard_normal(design.n))
 
 

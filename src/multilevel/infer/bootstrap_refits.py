@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.design.records import RowReport
+from multilevel.design.related import is_related
 from multilevel.errors import DesignError, EstimationError, InferenceError, LikelihoodError
 from multilevel.estimate.fit import solve
 from multilevel.estimate.posterior import evaluated, random_effects
@@ -73,6 +74,11 @@ class Near:
     starts: Sequence[Array | None]
 
 
+def _is_one_factor(problem: Prepared) -> bool:
+    """Whether the cross-products divide by the levels of one factor."""
+    return problem.cross.n_blocks == 1 and not is_related(problem.design.blocks)
+
+
 @dataclass(frozen=True)
 class Refits:
     """What every replicate is: draws, and refits of every model to them.
@@ -117,7 +123,7 @@ class Refits:
             source = RowSource.of([p.design for p in problems], kind)
         elif kind == "residual":
             source = ResidualSource.of(first.design, fit, random_effects(first, fit))
-        elif len(problems) == 1 and observe is None and first.cross.n_blocks == 1:
+        elif len(problems) == 1 and observe is None and _is_one_factor(first):
             source = StatisticSource.of(first.cross, evaluated(first, fit))
         else:
             source = ModelSource(first.design, fit)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from multilevel.design.related import is_related
 from multilevel.errors import InferenceError
 from multilevel.estimate.fit import solve
 from multilevel.estimate.prepare import prepare
@@ -88,7 +89,8 @@ def random_effect_tests(
         naive, right = float(chi_square_tail(statistic, df)), null.p_value(statistic)
         exact = float("nan")
         J, q = prepared.cross.sizes[0]
-        if n_sim and prepared.cross.n_blocks == 1 and q == 1 and J <= LARGEST:
+        is_one = prepared.cross.n_blocks == 1 and not is_related(prepared.design.blocks)
+        if n_sim and is_one and q == 1 and J <= LARGEST:
             draws = exact_null(prepared.cross, rng, reml=prepared.method == "reml", n_sim=n_sim)
             exact = draws.p_value(statistic)
         term, _, group = removal.label.partition(" | ")

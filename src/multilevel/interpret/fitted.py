@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.related import RelatedBlock
 from multilevel.errors import InferenceError
 
 if TYPE_CHECKING:
@@ -80,7 +81,10 @@ def fitted_values(
     out = fixed_part(design.X, fit.beta, design.offset)
     if kind == "conditional":
         for block, b in zip(design.blocks, estimates, strict=True):
-            add_random_part(out, block.codes, block.columns, b)
+            if isinstance(block, RelatedBlock):
+                out += block.on_rows(b)
+            else:
+                add_random_part(out, block.codes, block.columns, b)
     return out
 
 

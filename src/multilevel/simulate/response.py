@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.related import drawn_effects, rows_part
 from multilevel.errors import InferenceError
 
 if TYPE_CHECKING:
@@ -64,7 +65,7 @@ def simulate_responses(
         mean = mean + design.offset
     if kind == "conditional":
         for block, b in zip(design.blocks, estimates, strict=True):
-            mean = mean + np.einsum("iq,iq->i", block.columns, b[block.codes])
+            mean = mean + rows_part(block, b)
     sigma = float(np.sqrt(fit.sigma2))
     noise = sigma if design.weights is None else sigma / np.sqrt(design.weights)
     out = np.empty((design.n, n_sim), order="F")
@@ -73,8 +74,6 @@ def simulate_responses(
         column[:] = mean
         if kind == "new":
             for block, factor in zip(design.blocks, fit.relative_factors, strict=True):
-                q = len(block.names)
-                b = sigma * (rng.standard_normal((block.n_levels, q)) @ factor.T)
-                column += np.einsum("iq,iq->i", block.columns, b[block.codes])
+                column += rows_part(block, sigma * drawn_effects(block, rng, factor))
         column += noise * rng.standard_normal(design.n)
     return out

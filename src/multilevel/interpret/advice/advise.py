@@ -6,6 +6,7 @@ The numbers in the functions' texts are those of the list of mistakes in the doc
 from __future__ import annotations
 
 from multilevel.design.records import Design
+from multilevel.design.related import is_related
 from multilevel.estimate.records import Fit
 from multilevel.interpret.advice.centring import (
     about_predictors,
@@ -39,6 +40,11 @@ def advise(design: Design, fit: Fit) -> tuple[Advice, ...]:
     Pieces of advice, errors first, then warnings, then notes; empty if nothing was found.
     A check that fires states what it saw, in numbers; none of them guesses at intentions.
     """
+    if is_related(design.blocks):  # the others know rows with one level, and independent levels
+        return tuple(sorted(
+            [*about_certificate(fit), *about_boundary(design, fit), *about_scales(design)],
+            key=lambda advice: SEVERITIES.index(advice.severity),
+        ))  # fmt: skip
     found = [
         *about_certificate(fit),
         *about_boundary(design, fit),

@@ -210,7 +210,14 @@ def symbolic(products: CrossProducts, limit: int = DEFAULT_LIMIT) -> SymbolicPla
         return SymbolicPlan(
             n_unknowns, nnz_matrix, nnz_matrix, flops, limit, "none", none, none, none, none
         )
-    graph = level_graph(products)
+    return symbolic_of(level_graph(products), nnz_matrix, limit)
+
+
+def symbolic_of(graph: LevelGraph, nnz_matrix: int, limit: int = DEFAULT_LIMIT) -> SymbolicPlan:
+    """``symbolic`` for a graph of levels; ``starts[1]`` nodes at its head touch no other of them.
+
+    ``nnz_matrix``: strict lower entries of the matrix.
+    """
     natural = np.arange(graph.n_nodes, dtype=np.int64)
     plan = _analyse(graph, natural, "natural", nnz_matrix, limit)
     if plan.nnz_factor == nnz_matrix or plan.predicted_flops < _TRIVIAL_FLOPS:

@@ -59,6 +59,18 @@ def parse_formula(text: str, method: str = "reml") -> Model:
     return _parse(text, check_method(method))
 
 
+def has_memberships(formula: str) -> bool:
+    """Whether a random term of the formula is ``mm(...)``: rows with several levels.
+
+    Raises
+    ------
+    FormulaError : text with ``mm(`` that is not a formula.
+    """
+    if not isinstance(formula, str) or "mm(" not in formula.replace(" ", ""):
+        return False
+    return any(term.membership is not None for term in _parse(formula, "ml").random)
+
+
 @lru_cache(maxsize=256)
 def _parse(text: str, method: str) -> Model:
     tokens = scan(text)
