@@ -281,6 +281,8 @@ class GaussianObjective:
                 f"{len(self.maps)} grouping factors",
                 "use the average information",
             )
+        if getattr(self.engine, "couples_levels", False) and self._theta is not None:
+            return self.differenced_hessian(self._theta)
         profile, p = self._profiled(), self.p
         G = self.engine.information_blocks(0)
         g = self.residual_scores()[0]
