@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from multilevel.api.generalized.location_scale import LocationScaleFit
     from multilevel.api.generalized.result import GeneralizedMultilevelFit
+    from multilevel.api.latent_mean_result import LatentMeanFit
     from multilevel.api.related import RelatedFit
     from multilevel.api.structured import StructuredFit
     from multilevel.design.generalized import Column
@@ -189,7 +190,7 @@ def fit(
     scale: str | None = None,
     random_scale: RandomScaleWords | None = None,
     related: Mapping[str, Relation | pd.DataFrame] | None = None,
-) -> MultilevelFit | GeneralizedMultilevelFit:
+) -> MultilevelFit | LatentMeanFit | GeneralizedMultilevelFit:
     """Fit a multilevel model: general (conditionally normal), or generalized by ``family=``.
 
     Parameters
@@ -255,6 +256,7 @@ def fit(
     StructuredFit (a MultilevelFit) where ``residual``, ``scale`` or ``random_scale`` is given;
     LocationScaleFit (a
     GeneralizedMultilevelFit) where ``scale`` has random effects, or with another family.
+    LatentMeanFit where the formula has ``between(x, g, latent=True)``, the latent mean of x.
 
     Raises
     ------
