@@ -58,12 +58,12 @@ def independent_covariance(m):
         L = np.zeros((5, 2 if structure == "rr" else 1))
         unique = np.zeros(5)
         for name, size in value.items():
-            row = [i for i, t in enumerate(TIMES) if f"[{t:.1f}]" in name or f"[{t:g}]" in name][0]
+            row = next(i for i, t in enumerate(TIMES) if f"[{t:.1f}]" in name or f"[{t:g}]" in name)
             if kind[name] == "uniqueness":
                 unique[row] = size
         loads = found[found["kind"] == "loading"]
         for name, size in zip(loads["parameter"], loads["estimate"], strict=True):
-            row = [i for i, t in enumerate(TIMES) if f"[{t:.1f}]" in name or f"[{t:g}]" in name][0]
+            row = next(i for i, t in enumerate(TIMES) if f"[{t:.1f}]" in name or f"[{t:g}]" in name)
             L[row, int(name[-1]) - 1] = size
         unique = found.loc[found["kind"] == "uniqueness", "estimate"].to_numpy()
         return L @ L.T + (np.diag(unique**2) if len(unique) else 0.0)

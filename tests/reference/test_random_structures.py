@@ -1,5 +1,6 @@
-"""Structured random effects against glmmTMB 1.1.5 (`scripts/regenerate_reference_random_structures.R`).
+"""Structured random effects against glmmTMB 1.1.5.
 
+Made by `scripts/regenerate_reference_random_structures.R`.
 Its ``toep`` and ``cs`` have variances of their own (here ``toeph``, ``csh``); ``ou`` is ``car1``.
 Tolerances: the criterion agrees to what glmmTMB's optimiser leaves (1e-5); SDs and correlations to
 the root of that.

@@ -22,7 +22,7 @@ from multilevel.design.rows import check_rows, read_weights
 from multilevel.design.scale_effects import check_distinct, correlated
 from multilevel.design.variables import Positions, Source, complete_rows
 from multilevel.errors import DesignError
-from multilevel.model.covariance.structures import FactorMap, Structure, factor_map
+from multilevel.model.covariance.structures import factor_map, joined_maps
 from multilevel.model.families.records import Family, PartSpec
 from multilevel.model.specification import Model
 from multilevel.tables.table import as_table
@@ -328,30 +328,20 @@ def _repeated(
     if len(parts) == 1:
         return replace(block, names=names), belongs
     if any(structure != "unstructured" for _, _, structure in block.structure.terms):
-        structure = FactorMap(*_tiled(block.structure, len(parts)))
+        structure = joined_maps([block.structure] * len(parts))
     else:
         structure = factor_map(((q * len(parts), "unstructured"),))
     columns = np.asfortranarray(np.hstack([block.columns] * len(parts)))
     return RandomBlock(block.group, block.codes, block.levels, columns, names, structure), belongs
 
 
-def _tiled(
-    structure: FactorMap, times: int
-) -> tuple[Array, tuple[tuple[int, int, Structure], ...]]:
-    """The terms of a structure repeated, independent of each other."""
-    widths: list[tuple[int, Structure]] = [(b - a, s) for a, b, s in structure.terms]
-    tiled = factor_map(tuple(widths * times))
-    return tiled.basis, tiled.terms
-
-
 def _joined(first: RandomBlock, second: RandomBlock) -> RandomBlock:
     """Two blocks of one factor side by side, independent of each other."""
-    widths = tuple((b - a, s) for block in (first, second) for a, b, s in block.structure.terms)
     return RandomBlock(
         first.group,
         first.codes,
         first.levels,
         np.asfortranarray(np.hstack([first.columns, second.columns])),
         (*first.names, *second.names),
-        factor_map(widths),
+        joined_maps([first.structure, second.structure]),
     )

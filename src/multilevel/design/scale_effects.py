@@ -8,7 +8,7 @@ import numpy as np
 
 from multilevel.design.records import RandomBlock
 from multilevel.errors import DesignError
-from multilevel.model.covariance.structures import FactorMap, factor_map
+from multilevel.model.covariance.structures import FactorMap, factor_map, joined_maps
 
 
 def correlated(location: RandomBlock, scale: RandomBlock) -> RandomBlock:
@@ -22,7 +22,7 @@ def correlated(location: RandomBlock, scale: RandomBlock) -> RandomBlock:
     DesignError : effects that should be correlated, but whose own structure leaves no room for it.
     """
     mine, theirs = _structures(location.structure), _structures(scale.structure)
-    widths = tuple((b - a, s) for block in (location, scale) for a, b, s in block.structure.terms)
+    together = joined_maps([location.structure, scale.structure])
     if theirs != ["diagonal"] * len(theirs):
         if mine != ["unstructured"] or theirs != ["unstructured"]:
             raise DesignError(
@@ -33,14 +33,14 @@ def correlated(location: RandomBlock, scale: RandomBlock) -> RandomBlock:
                 f"write (1 || {location.group}) in scale= to leave them uncorrelated, or one term "
                 f"such as (1 + x | {location.group}) in the formula",
             )
-        widths = ((len(location.names) + len(scale.names), "unstructured"),)
+        together = factor_map(((len(location.names) + len(scale.names), "unstructured"),))
     return RandomBlock(
         location.group,
         location.codes,
         location.levels,
         np.asfortranarray(np.hstack([location.columns, scale.columns])),
         (*location.names, *scale.names),
-        factor_map(widths),
+        together,
     )
 
 

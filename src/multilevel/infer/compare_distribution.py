@@ -79,6 +79,10 @@ def efficient_information(small: Fit, large: Prepared, nesting: Nesting) -> tupl
                 S = np.outer(u, u) if a == b else np.outer(u, v) + np.outer(v, u)
                 matrices.append((part.block, scaled(S)))
     directions = [*free, *matrices, *rays]
+    for t, (mapping, D) in enumerate(zip(objective.maps, objective.directions(), strict=True)):
+        curved = [mapping.curve(k) is not None for k in range(len(mapping.terms))]
+        for s, is_curved in zip(mapping.parameter_slices(), curved, strict=True):
+            free += [(t, E) for E in D[s] if is_curved and np.any(E)]
     if _is_cheap(large, objective):
         information, kind = _expected(large, objective, directions), "expected"
     else:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from multilevel.design.random_scale import unscaled_columns
 from multilevel.design.related import has_same_levels, is_related
-from multilevel.infer.compare_structures import curved_rows, curved_terms_hold, hull
+from multilevel.infer.compare_structures import by_term, curved_rows, curved_terms_hold, hull
 
 if TYPE_CHECKING:
     from multilevel.design.records import Design, RandomBlock
@@ -162,7 +162,11 @@ def random_nesting(small: Design, large: Design) -> Nesting | None:
         if not hits:
             maps.append((None, np.zeros((len(block.names), 0))))
             continue
-        A = _combination(unscaled_columns(small.blocks[hits[0]]), unscaled_columns(block))
+        own_columns, columns = (unscaled_columns(b) for b in (small.blocks[hits[0]], block))
+        if block.structure.is_linear:
+            A = _combination(own_columns, columns)
+        else:
+            A = by_term(small.blocks[hits[0]], own_columns, block, columns, _combination)
         if A is None:
             return None
         wide, seen = span(block.structure), _together(block)

@@ -7,6 +7,7 @@ where the chi-square distribution of a comparison is conservative.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -59,6 +60,30 @@ def curved_rows(block: RandomBlock) -> NDArray[np.bool_]:
     for number, (start, stop, _) in enumerate(block.structure.terms):
         out[start:stop] = block.structure.curve(number) is not None
     return out
+
+
+def by_term(
+    small: RandomBlock,
+    inner: Array,
+    large: RandomBlock,
+    outer: Array,
+    combination: Callable[[Array, Array], Array | None],
+) -> Array | None:
+    """``A`` with ``inner = outer A``, each term of ``small`` on the linear columns of ``large`` or
+    on one of its nonlinear terms (an intercept is the sum of all occasions too)."""
+    curved = curved_rows(large)
+    places = [np.flatnonzero(~curved)]
+    places += [np.arange(a, b) for a, b, _ in large.structure.terms if curved[a]]
+    A = np.zeros((outer.shape[1], inner.shape[1]))
+    for start, stop, _ in small.structure.terms:
+        for place in places:
+            found = combination(inner[:, start:stop], outer[:, place])
+            if found is not None:
+                A[place, start:stop] = found
+                break
+        else:
+            return None
+    return A
 
 
 def curved_terms_hold(small: RandomBlock, large: RandomBlock, A: Array) -> bool:

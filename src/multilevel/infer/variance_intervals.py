@@ -33,7 +33,7 @@ Array = NDArray[np.float64]
 Component = Literal[
     "fixed", "variance", "sd", "covariance", "correlation", "range", "loading", "uniqueness"
 ]
-STRUCTURAL = ("range", "loading", "uniqueness")
+STRUCTURAL: tuple[Component, ...] = ("range", "loading", "uniqueness")
 RESIDUAL = "Residual"
 FREE_COVARIANCES = ("unstructured", "compound_symmetry")
 

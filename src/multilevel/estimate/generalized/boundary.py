@@ -59,9 +59,9 @@ def snapped(problem: GeneralizedProblem, psi: Array) -> tuple[Array, list[NullDi
             if curve is not None:
                 size = float(np.sqrt(np.mean(sizes[start:stop] ** 2)))
                 values = theta[local]
-                for a in np.flatnonzero(np.abs(values[: curve.signed]) * size < SMALL_SD):
-                    values[a] = 0.0
-                    null.append(NullDirection(t, number, np.eye(len(values))[a]))
+                for k in np.flatnonzero(np.abs(values[: curve.signed]) * size < SMALL_SD):
+                    values[k] = 0.0
+                    null.append(NullDirection(t, number, np.eye(len(values))[k]))
                 theta[local] = values
             elif structure == "unstructured":
                 L = np.zeros((width, width))

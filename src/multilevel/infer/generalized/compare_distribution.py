@@ -175,6 +175,9 @@ def _coordinates(
         number = [(a, b) for a, b, _ in block.structure.terms].index((part.start, part.stop))
         local = block.structure.parameter_slices()[number]
         at = problem.theta_slices[part.block].start
+        if block.structure.curve(number) is not None:  # not tested: its parameters are free
+            free += list(unit[at + local.start : at + local.stop])
+            continue
         own = slice(part.start, part.stop)
         L = factors[part.block][own, own]
         E = block.structure.basis[local][:, own, own]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from multilevel.errors import LikelihoodError
 from multilevel.likelihood.gaussian.engine import GaussianEngine
+from multilevel.likelihood.gaussian.wide_traces import is_wide, wide_traces
 from multilevel.model.covariance.structures import FactorMap
 
 Array = NDArray[np.float64]
@@ -289,30 +290,36 @@ class GaussianObjective:
         J, q = g.shape
         D = self.directions()[0]
         r = len(D)
-        flat = np.ascontiguousarray(G).reshape(J, q * q)
-        GG = (flat.T @ flat).reshape(q, q, q, q)
-        gg = (g[:, :, None] * g[:, None, :]).reshape(J, q * q)
-        gG = (gg.T @ flat).reshape(q, q, q, q)
         Y = self.projections()[0][0]
+        GG, cross, YG = self._level_traces(G, g, Y, D)
         flat_D = D.reshape(r, q * q)
         h = (Y.reshape(J, q * p).T @ g).reshape(q, p, q).transpose(0, 2, 1).reshape(q * q, p)
         gamma = flat_D @ (g.T @ g).reshape(-1)
         hD = flat_D @ h
-        H = -_traces(flat_D, GG)
-        cross = _traces(flat_D, gG)
+        H = -GG
         H += self.nu * (
             (cross + cross.T - 2.0 * hD @ hD.T) / profile.r2
             - np.outer(gamma, gamma) / profile.r2**2
         )
         if self.reml and p:
-            YY = _outer_by_level(Y)
-            part = _traces(flat_D, (YY.reshape(J, q * q).T @ flat).reshape(q, q, q, q))
-            H += part + part.T
+            H += YG + YG.T
             wide = Y.reshape(J, q * p)
             P = (wide.T @ wide).reshape(q, p, q, p).transpose(0, 2, 1, 3)
             PD = flat_D @ P.reshape(q * q, p * p)
             H -= PD @ PD.T
         return np.asarray((H + H.T) / 2.0 + self.second_order_term())
+
+    def _level_traces(self, G: Array, g: Array, Y: Array, D: Array) -> tuple[Array, Array, Array]:
+        """``sum_j`` of ``tr(G D_a G D_b)``, ``g'D_a G D_b g``, ``tr(Y'D_a G D_b Y)`` (REML)."""
+        J, q = g.shape
+        needs_Y = self.reml and self.p > 0
+        if is_wide(len(D), q):
+            return wide_traces(D, G, g, Y if needs_Y else None)
+        flat, flat_D = np.ascontiguousarray(G).reshape(J, q * q), D.reshape(len(D), q * q)
+        gg = (g[:, :, None] * g[:, None, :]).reshape(J, q * q)
+        pairs = [flat, gg] + ([_outer_by_level(Y).reshape(J, q * q)] if needs_Y else [])
+        found = [_traces(flat_D, (one.T @ flat).reshape(q, q, q, q)) for one in pairs]
+        return found[0], found[1], found[2] if needs_Y else np.zeros_like(found[0])
 
     def differenced_hessian(self, theta: Array, step: float = 1e-5) -> Array:
         """Central differences of the gradient (2r factorisations); leaves ``theta`` set."""

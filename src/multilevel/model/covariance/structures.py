@@ -244,6 +244,14 @@ def factor_map(
     return FactorMap(np.concatenate(pieces), tuple(placed), tuple(curves) if any(curves) else ())
 
 
+def joined_maps(maps: Sequence[FactorMap]) -> FactorMap:
+    """The terms of several maps side by side, independent of each other."""
+    return factor_map(
+        [(stop - start, structure) for m in maps for start, stop, structure in m.terms],
+        [m.curve(k) for m in maps for k in range(len(m.terms))],
+    )
+
+
 def parameters_from_covariance(mapping: FactorMap, Psi: Array) -> Array:
     """Return ``theta`` (r,) whose ``Psi`` is the given one, projected on each term's structure.
 
