@@ -28,6 +28,7 @@ from multilevel.errors import (
 from multilevel.estimate.generalized.prepare import GeneralizedPrepared
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.estimate.generalized.solve import rough_start, solve_generalized
+from multilevel.estimate.generalized.spikes import find_spike, with_spikes
 from multilevel.estimate.generalized.variance_shift import variance_shift
 from multilevel.likelihood.generalized.choose import checked_objective, has_quadrature
 from multilevel.likelihood.generalized.objective import ErrorEstimate
@@ -109,6 +110,21 @@ def fit_generalized(
     EstimationError : points that cannot be used; see ``solve_generalized``.
     """
     _check_points(n_quad)
+    return with_spikes(
+        prepared, _fitted(prepared, n_quad, accuracy, penalty, seed, draws, progress)
+    )
+
+
+def _fitted(
+    prepared: GeneralizedPrepared,
+    n_quad: int | tuple[int, ...] | None,
+    accuracy: Accuracy,
+    penalty: str | Sequence[str] | None,
+    seed: int,
+    draws: int,
+    progress: Callable[[int, float], None] | None,
+) -> GeneralizedFit:
+    """See ``fit_generalized``."""
     problem = prepared.problem
     if not problem.blocks:
         fit = solve_generalized(prepared, penalty=penalty, progress=progress)
@@ -123,19 +139,17 @@ def fit_generalized(
     else:
         began = time.perf_counter()
         psi, modes = rough_start(prepared, penalty=penalty, progress=progress)
+        spiked = find_spike(problem, psi, modes) is not None
         try:
             fit = solve_generalized(
-                prepared, points=points, penalty=penalty, psi_start=psi, modes_start=modes,
-                progress=progress, check=False,
+                prepared, points=points, penalty=penalty, psi_start=None if spiked else psi,
+                modes_start=None if spiked else modes, progress=progress, check=False,
             )  # fmt: skip
         except EstimationError as error:
             why = _cancelled(error)
             if why is None:
                 raise
-            laplace = fit_generalized(
-                prepared, n_quad=1, accuracy=accuracy, penalty=penalty, seed=seed, draws=draws,
-                progress=progress,
-            )  # fmt: skip
+            laplace = _fitted(prepared, 1, accuracy, penalty, seed, draws, progress)
             return _instead(laplace, points, why)
         fit = replace(fit, seconds={"estimation": time.perf_counter() - began})
     if accuracy == "auto" and dimensions(problem):
