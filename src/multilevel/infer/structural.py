@@ -114,14 +114,13 @@ def structural_covariance(
     if fit.boundary is not None:
         return _at_boundary(objective, fit, fit.boundary, type, sentence)
     if type == "expected":
-        if fit.model.random_slopes or fit.model.higher:
-            slopes = f"random slopes {', '.join(fit.model.slope_names)}"
+        if fit.model.random_slopes:
             raise InferenceError(
-                "The expected information exists for two levels without random slopes.",
-                slopes if fit.model.random_slopes else f"{len(fit.model.levels)} levels",
+                "The expected information exists for models without random slopes.",
+                f"random slopes {', '.join(fit.model.slope_names)}",
                 'write std_errors="observed" or "robust"',
             )
-        inverse = inverse_information(objective.information(fit.theta), type)
+        inverse = inverse_information(objective.expected_information(fit.theta), type)
         return StructuralCovariance(type, inverse, sentence)
     inverse = inverse_information(0.5 * hessian_at(problem, fit), "observed")
     if type == "robust":
@@ -145,8 +144,8 @@ def _at_boundary(
     """Covariance of the parameters that are left, given the boundary; zero for those on it."""
     T = boundary.tangent
     half = 0.5 * boundary.hessian
-    if type == "expected" and not (fit.model.random_slopes or fit.model.higher):
-        half = T.T @ objective.information(fit.theta) @ T
+    if type == "expected" and not fit.model.random_slopes:
+        half = T.T @ objective.expected_information(fit.theta) @ T
     inverse = inverse_information(half, "observed")
     if type == "robust":
         scores = objective.scores(fit.theta) @ T

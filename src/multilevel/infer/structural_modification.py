@@ -73,8 +73,7 @@ def modification_indices(
     objective = problem.objective(larger)
     theta = np.append(fit.theta, np.zeros(len(added)))
     score = -0.5 * objective.gradient(theta)[own:]
-    # beyond two levels there is no expected information; the observed one serves as well
-    information = 0.5 * objective.hessian(theta) if model.higher else objective.information(theta)
+    information = objective.expected_information(theta)
     cross = information[:own, own:]
     total = np.diag(information)[own:]
     left = total - np.sum(cross * np.linalg.solve(information[:own, :own], cross), axis=0)

@@ -129,7 +129,7 @@ class _Pass:
     scores: tuple[tuple[Numbers, Numbers, Numbers], ...]
 
 
-def _total_means(uppers: Sequence[UpperStatistics], point: NestedMoments) -> list[Numbers]:
+def total_means(uppers: Sequence[UpperStatistics], point: NestedMoments) -> list[Numbers]:
     """Mean of the vector of each level, with what the levels above add."""
     means = [point.lower.at.mean_between, *(m for m, _ in point.upper)]
     for k in range(len(uppers) - 1, -1, -1):
@@ -168,7 +168,7 @@ def _upper_state(
 def _upwards(
     stats: SlopeStatistics, uppers: Sequence[UpperStatistics], point: NestedMoments
 ) -> _Pass:
-    means = _total_means(uppers, point)
+    means = total_means(uppers, point)
     at = point.lower.at
     lower = SlopeMoments(
         Moments(at.mean_within, at.cov_within, means[0], at.cov_between), point.lower.N

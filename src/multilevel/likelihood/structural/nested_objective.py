@@ -15,6 +15,7 @@ from multilevel.likelihood.structural.nested import (
     nested_gradient,
     nested_minus2_loglik,
 )
+from multilevel.likelihood.structural.nested_information import nested_information
 from multilevel.likelihood.structural.objective import ExogenousMoments
 from multilevel.likelihood.structural.slope_objective import SlopeObjective
 from multilevel.likelihood.structural.statistics import GroupStatistics
@@ -72,6 +73,15 @@ class NestedObjective(SlopeObjective):
             for k, level in enumerate(self.model.levels[1:]):
                 out += own[level].pullback(at[level], slope.means[k][0], slope.covs[k][0])
             out += self.carry_pullback(at, g, slope.carry.sum(axis=0))
+        return out
+
+    def expected_information(self, theta: Array) -> Array:
+        """(q, q) expected information of the log-likelihood of a model without random slopes."""
+        out = np.zeros((self.model.n_free, self.model.n_free))
+        for g, stats in enumerate(self.slope_groups):
+            at = self.implied(theta, g)
+            along = [self.maps[g][level].directions(at[level]) for level in at]
+            out += nested_information(stats, self.uppers[g], self._nested(at), along)
         return out
 
     def scores(self, theta: Array) -> Array:

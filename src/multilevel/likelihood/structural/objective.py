@@ -128,6 +128,10 @@ class StructuralObjective:
             out += expected_information(data, *self.directions(theta, g))
         return out
 
+    def expected_information(self, theta: Array) -> Array:
+        """(q, q) expected information for standard errors and score tests."""
+        return self.information(theta)
+
     def scores(self, theta: Array) -> Array:
         """(clusters of all groups, q) derivative of each cluster's log-likelihood."""
         parts = [

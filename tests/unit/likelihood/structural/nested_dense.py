@@ -71,6 +71,13 @@ def setting(seed, *, n_z=2, n_z3=2, has_slope=False, has_four=False, holes=0.25)
 
 def minus2_loglik(s: Setting) -> float:
     """Minus twice the log of the joint density of all observed values."""
+    mean, V, data = joint_moments(s)
+    e = data - mean
+    return np.linalg.slogdet(V)[1] + e @ np.linalg.solve(V, e) + len(e) * np.log(2.0 * np.pi)
+
+
+def joint_moments(s: Setting):
+    """Mean and covariance of all observed values, and these values."""
     low, N = s.point.lower.at, s.point.lower.N
     d = N.shape[1]
     covs = [low.cov_between, *(c for _, c in s.point.upper)]
@@ -104,7 +111,7 @@ def minus2_loglik(s: Setting) -> float:
             data.append(table[unit, v])
             fixed.append(0.0)
             owner.append((-1, v))
-    L, e = np.array(rows), np.array(data) - np.array(fixed)
+    L = np.array(rows)
     S = np.zeros((size, size))
     for level, n in enumerate(units):
         P = len(means[level])
@@ -116,5 +123,5 @@ def minus2_loglik(s: Setting) -> float:
         for c, (k, w) in enumerate(owner):
             if i >= 0 and i == k:
                 V[a, c] += low.cov_within[v, w]
-    e = e - L @ np.concatenate([np.tile(m, n) for n, m in zip(units, means, strict=True)])
-    return np.linalg.slogdet(V)[1] + e @ np.linalg.solve(V, e) + len(e) * np.log(2.0 * np.pi)
+    mean = L @ np.concatenate([np.tile(m, n) for n, m in zip(units, means, strict=True)])
+    return np.array(fixed) + mean, V, np.array(data)

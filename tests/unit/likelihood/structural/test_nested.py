@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from multilevel.likelihood.structural.nested import (
     nested_gradient,
     nested_minus2_loglik,
 )
+from multilevel.likelihood.structural.nested_information import nested_information
 from multilevel.likelihood.structural.random_slopes import SlopeMoments, slope_minus2_loglik
 from multilevel.likelihood.structural.two_level import Moments
 from tests.unit.likelihood.structural import nested_dense as dense
@@ -89,6 +92,30 @@ def test_gradient_is_the_difference_of_values(case):
         slope = (values[0] - 8 * values[1] + 8 * values[2] - values[3]) / (12 * h)
         assert _along(whole, chosen, tilt) == pytest.approx(slope, rel=1e-7, abs=1e-7)
         assert _along(by_unit, chosen, tilt) == pytest.approx(slope, rel=1e-7, abs=1e-7)
+
+
+def test_expected_information_is_the_dense_one():
+    for case in ({}, {"has_four": True}, {"holes": 0.0}):
+        s = dense.setting(1, **case)
+        rng = np.random.default_rng(0)
+        drawn = [_random_direction(rng, s.point)[0] for _ in range(4)]
+        along = [
+            tuple(np.stack([d[level][k] for d in drawn]) for k in (0, 1))
+            for level in range(len(drawn[0]))
+        ]
+        found = nested_information(s.stats, s.sums, s.point, along)
+        mean, V, _ = dense.joint_moments(s)
+        still = np.zeros_like(s.point.lower.N)
+        moved = [
+            dense.joint_moments(replace(s, point=_moved(s.point, d, still, 1.0))) for d in drawn
+        ]
+        solved = [np.linalg.solve(V, v - V) for _, v, _ in moved]
+        means = [m - mean for m, _, _ in moved]
+        for a in range(4):
+            for b in range(4):
+                expected = 0.5 * np.trace(solved[a] @ solved[b])
+                expected += means[a] @ np.linalg.solve(V, means[b])
+                assert found[a, b] == pytest.approx(expected, rel=1e-9)
 
 
 def test_complex_step_is_the_derivative():
