@@ -2,16 +2,18 @@
 
 Where the likelihood is highest at a negative variance or an impossible correlation, the covariance
 matrix is written ``S = L L'`` and the criterion is minimised in L: first with L square, from
-inside; then, where S turns out to have rank r, with the r columns that are left. There the point is an
-optimum if the gradient vanishes along the matrices of rank r and if no variance in a direction in
-which S is zero would raise the likelihood: ``N'(dF/dS)N`` positive semidefinite, N spanning these
-directions (first-order condition on the cone of covariance matrices; Shapiro 1988). Standard errors
-are those of the parameters that are left, given the boundary (as for singular mixed models).
+inside; then, where S turns out to have rank r, with the r columns that are left. There the point
+is an optimum if the gradient vanishes along the matrices of rank r and if no variance in a
+direction in which S is zero would raise the likelihood: ``N'(dF/dS)N`` positive semidefinite, N
+spanning these directions (first-order condition on the cone of covariance matrices; Shapiro 1988).
+Standard errors are those of the parameters that are left, given the boundary (as for singular mixed
+models).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,7 @@ from multilevel.estimate.certificate import (
 )
 from multilevel.estimate.records import Certificate
 from multilevel.estimate.structural import Boundary, StructuralFit, StructuralProblem, fit_model
+from multilevel.estimate.structural_roots import Root, RootMap, pivoted_root
 from multilevel.estimate.structural_start import start_values
 from multilevel.estimate.trust_region import Path, minimise
 from multilevel.likelihood.structural.objective import StructuralObjective
@@ -84,82 +87,6 @@ def is_inside(problem: StructuralProblem, fit: StructuralFit) -> bool:
     return True
 
 
-@dataclass(frozen=True)
-class _Root:
-    """One block with its order of variables, the rank r of its matrix ``L L'``, and (k,) units."""
-
-    block: CovarianceBlock
-    order: tuple[int, ...]
-    rank: int
-    unit: Array
-
-    def matrix(self, theta: Array) -> Array:
-        """(k, k) the matrix in these units, in the order of the block."""
-        names = self.block.names
-        S = np.array([[theta[self.block.free[a, b]] for b in names] for a in names])
-        return np.asarray(S / np.outer(self.unit, self.unit))
-
-    @property
-    def entries(self) -> list[tuple[int, int]]:
-        """Rows and columns of the free entries of L, (k, r) lower trapezoidal."""
-        k = len(self.order)
-        return [(a, b) for a in range(k) for b in range(min(a + 1, self.rank))]
-
-    @property
-    def places(self) -> NDArray[np.intp]:
-        """(k, k) index of the free parameter of each entry of S, in the order of L."""
-        names = [self.block.names[i] for i in self.order]
-        return np.array([[self.block.free[a, b] for b in names] for a in names], dtype=np.intp)
-
-
-class _RootMap:
-    """Free parameters theta (q,) as a function of phi: those outside the blocks, then entries."""
-
-    def __init__(self, n_free: int, roots: tuple[_Root, ...]) -> None:
-        self.roots, self.n_free = roots, n_free
-        inside = {int(k) for root in roots for k in root.places.ravel()}
-        self.outside = np.array([k for k in range(n_free) if k not in inside], dtype=np.intp)
-        self.size = len(self.outside) + sum(len(r.entries) for r in roots)
-
-    def _factors(self, phi: NDArray[np.generic]) -> list[tuple[_Root, NDArray[np.generic]]]:
-        at, out = len(self.outside), []
-        for root in self.roots:
-            L = np.zeros((len(root.order), root.rank), dtype=phi.dtype)
-            for a, b in root.entries:
-                L[a, b] = phi[at]
-                at += 1
-            out.append((root, L))
-        return out
-
-    def theta(self, phi: NDArray[np.generic]) -> NDArray[np.generic]:
-        """(q,) parameters; real or complex."""
-        out = np.zeros(self.n_free, dtype=phi.dtype)
-        out[self.outside] = phi[: len(self.outside)]
-        for root, L in self._factors(phi):
-            out[root.places] = L @ L.T  # type: ignore[operator]
-        return out
-
-    def phi(self, theta: Array, factors: list[Array]) -> Array:
-        """(m,) the point with these factors L."""
-        parts = [theta[self.outside]]
-        for root, L in zip(self.roots, factors, strict=True):
-            parts.append(np.array([L[a, b] for a, b in root.entries]))
-        return np.concatenate(parts)
-
-    def tangent(self, phi: Array) -> Array:
-        """(q, m) derivative of theta."""
-        out = np.zeros((self.n_free, self.size))
-        out[self.outside, np.arange(len(self.outside))] = 1.0
-        at = len(self.outside)
-        for root, L in self._factors(phi):
-            for a, b in root.entries:
-                half = np.zeros((len(L), len(L)))
-                half[a] = L[:, b]
-                out[root.places, at] = half + half.T
-                at += 1
-        return out
-
-
 def fit_within_bounds(
     problem: StructuralProblem, fit: StructuralFit | None = None
 ) -> StructuralFit:
@@ -189,7 +116,7 @@ def fit_within_bounds(
     objective = problem.objective(model)
     theta = start_values(model, list(problem.moments)) if fit is None else fit.theta
     roots = tuple(
-        _Root(b, tuple(range(len(b.names))), len(b.names), _unit(problem, b, theta)) for b in blocks
+        Root(b, tuple(range(len(b.names))), len(b.names), _unit(problem, b, theta)) for b in blocks
     )
     found = [p for p in (_from(objective, roots, theta, floor) for floor in _FLOORS) if p]
     if not found:
@@ -223,29 +150,29 @@ def _unit(problem: StructuralProblem, block: CovarianceBlock, theta: Array) -> A
 
 
 def _from(
-    objective: StructuralObjective, roots: tuple[_Root, ...], theta: Array, floor: float
-) -> tuple[_RootMap, Path, Array] | None:
+    objective: StructuralObjective, roots: tuple[Root, ...], theta: Array, floor: float
+) -> tuple[RootMap, Path, Array] | None:
     """Minimise with square roots L from a point inside; None if the likelihood does not exist."""
     factors = []
     for root in roots:
         values, vectors = np.linalg.eigh(root.matrix(theta))
         raised = (vectors * np.maximum(values, floor)) @ vectors.T
         factors.append(root.unit[:, None] * np.linalg.cholesky(raised))
-    mapped = _RootMap(len(theta), roots)
+    mapped = RootMap(len(theta), roots)
     return _minimise(objective, mapped, mapped.phi(theta, factors))
 
 
 def _minimise(
-    objective: StructuralObjective, mapped: _RootMap, phi: Array
-) -> tuple[_RootMap, Path, Array] | None:
+    objective: StructuralObjective, mapped: RootMap, phi: Array
+) -> tuple[RootMap, Path, Array] | None:
     """Newton steps in phi, in units of its standard errors at the start."""
 
-    def gradient(at: NDArray[np.generic]) -> NDArray[np.generic]:
+    def gradient(at: NDArray[Any]) -> NDArray[Any]:
         slope = objective.gradient(mapped.theta(at))
         out = np.zeros(mapped.size, dtype=slope.dtype)
         out[: len(mapped.outside)] = slope[mapped.outside]
         start = len(mapped.outside)
-        for root, L in mapped._factors(at):
+        for root, L in mapped.factors(at):
             M = 0.5 * slope[root.places] * (1.0 + np.eye(len(root.order)))
             back = 2.0 * M @ L
             for a, b in root.entries:
@@ -259,7 +186,7 @@ def _minimise(
             moved = at.astype(np.complex128)
             moved[a] += 1j * _STEP
             out[a] = np.imag(gradient(moved)) / _STEP
-        return 0.5 * (out + out.T)
+        return np.asarray(0.5 * (out + out.T))
 
     try:
         start = objective.value(np.asarray(mapped.theta(phi), dtype=np.float64))
@@ -284,38 +211,22 @@ def _minimise(
     return mapped, path, scale
 
 
-def _reduced(mapped: _RootMap, phi: Array) -> tuple[_RootMap, Array]:
+def _reduced(mapped: RootMap, phi: Array) -> tuple[RootMap, Array]:
     """The same point with roots of the rank that the matrices have."""
     theta = np.asarray(mapped.theta(phi), dtype=np.float64)
     roots, factors = [], []
     for root in mapped.roots:
-        order, L = _pivoted(root.matrix(theta), _ZERO)
+        order, L = pivoted_root(root.matrix(theta), _ZERO)
         roots.append(replace(root, order=order, rank=L.shape[1]))
         factors.append(root.unit[list(order)][:, None] * L)
-    out = _RootMap(mapped.n_free, tuple(roots))
+    out = RootMap(mapped.n_free, tuple(roots))
     return out, out.phi(theta, factors)
-
-
-def _pivoted(S: Array, zero: float) -> tuple[tuple[int, ...], Array]:
-    """Pivoted Cholesky factor (k, r) of a semidefinite matrix, and the order of its rows."""
-    left, order, columns = S.copy(), list(range(len(S))), []
-    for step in range(len(S)):
-        rest = order[step:]
-        best = max(rest, key=lambda i: left[i, i])
-        if left[best, best] <= zero:
-            break
-        order[step:] = [best, *(i for i in rest if i != best)]
-        column = left[:, best] / np.sqrt(left[best, best])
-        columns.append(column)
-        left = left - np.outer(column, column)
-    L = np.column_stack(columns) if columns else np.zeros((len(S), 0))
-    return tuple(order), L[order]
 
 
 def _finish(
     problem: StructuralProblem,
     objective: StructuralObjective,
-    mapped: _RootMap,
+    mapped: RootMap,
     path: Path,
     scale: Array,
 ) -> StructuralFit:
@@ -339,7 +250,7 @@ def _finish(
     return replace(out, boundary=boundary)
 
 
-def _residual(objective: StructuralObjective, mapped: _RootMap, theta: Array) -> float:
+def _residual(objective: StructuralObjective, mapped: RootMap, theta: Array) -> float:
     """Smallest eigenvalue of ``N'(dF/dS)N``, scaled by the variances; NaN inside."""
     slope = np.asarray(objective.gradient(theta), dtype=np.float64)
     worst = np.nan
@@ -355,7 +266,7 @@ def _residual(objective: StructuralObjective, mapped: _RootMap, theta: Array) ->
     return worst
 
 
-def _sentences(model: StructuralModel, mapped: _RootMap, theta: Array) -> tuple[str, ...]:
+def _sentences(model: StructuralModel, mapped: RootMap, theta: Array) -> tuple[str, ...]:
     """What is zero, one sentence per block."""
     out = []
     for root in mapped.roots:

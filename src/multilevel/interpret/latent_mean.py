@@ -95,11 +95,7 @@ def variance_parts(
     out = []
     for key, (group, component) in words.items():
         for k, p in enumerate(fit.model.parameters):
-            if (
-                p.op == "~~"
-                and (p.level, p.lhs, p.rhs) == key
-                and s in ("", *fit.model.slope_names)
-            ):
+            if p.op == "~~" and (p.level, p.lhs, p.rhs) == key:
                 out.append(VariancePart(group, component, float(values[k]),
                                         float(tests.std_error[k])))  # fmt: skip
     return tuple(out)

@@ -1,4 +1,4 @@
-"""``between(x, g, latent=True)`` in a formula: what was asked, and the structural model it means."""
+"""``between(x, g, latent=True)`` in a formula: the question, and its structural model."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def read_latent_mean(formula: str) -> LatentMeanQuestion | None:
         refuse("something else", "make a column of a transformed x first; within(x, g) beside a"
                " latent mean is centred at it")  # fmt: skip
     if len(calls) > 1:
-        refuse(f"{len(calls)} latent means", "take one, or write the model in mlm.sem, which has any"
-               " number of them")  # fmt: skip
+        refuse(f"{len(calls)} latent means", "take one, or write the model in mlm.sem, which has"
+               " any number of them")  # fmt: skip
     variable, cluster, value = (part.strip("`") for part in calls[0].groups())
     if value not in ("True", "TRUE"):
         refuse(f"latent={value}", "leave latent= out for the observed mean")

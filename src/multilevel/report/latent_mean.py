@@ -54,7 +54,8 @@ def latent_mean_sections(report: LatentMeanReport) -> list[Section]:
             lines=(f"{design.n_rows} rows in {design.n_clusters} clusters ({cluster})",),
             sentences=(
                 f"{x} is split into its latent mean per {cluster} and the rest: it is an outcome of"
-                f" the model like the response{_others(plan)}. Other predictors are taken as given.",
+                f" the model like the response{_others(plan)}. Other predictors are taken as"
+                " given.",
             ),
         )
     )
