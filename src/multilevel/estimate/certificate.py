@@ -19,6 +19,7 @@ Array = NDArray[np.float64]
 DECREMENT_LIMIT = 1e-6
 BOUNDARY_LIMIT = -1e-6
 RESIDUAL_LIMIT = 1e-9  # residual variance as a share of the response's, below which it is zero
+STRUCTURED_LIMIT = 1e-3  # the same where occasions with one row each have effects of their own
 CURVATURE_LIMIT = -1e-6
 
 
@@ -109,6 +110,12 @@ def _reasons(
         reasons.append(
             f"a variance that is estimated as zero would raise the likelihood ({residual:.2g})"
         )
+    if reasons and sigma2 < STRUCTURED_LIMIT and not all(m.is_linear for m in objective.maps):
+        return [
+            f"the residual variance goes to zero ({sigma2:.1g} of the variance of the response): "
+            "the structure of the random effects describes all of it, so write it as residuals, "
+            'like residual="ar1(time | id)"'
+        ]
     if reasons and sigma2 < RESIDUAL_LIMIT:
         return [
             f"the residual variance goes to zero ({sigma2:.1g} of the variance of the response): "
