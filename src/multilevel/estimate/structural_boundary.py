@@ -146,7 +146,7 @@ def _unit(problem: StructuralProblem, block: CovarianceBlock, theta: Array) -> A
     for name in block.names:
         size = np.sqrt(abs(float(theta[block.free[name, name]])))
         out.append(sd.get(name, max(size, 1e-3)))
-    return np.maximum(np.array(out), 1e-150)
+    return np.asarray(np.maximum(np.array(out), 1e-150))
 
 
 def _from(
@@ -178,7 +178,7 @@ def _minimise(
             for a, b in root.entries:
                 out[start] = back[a, b]
                 start += 1
-        return out
+        return np.asarray(out)
 
     def hessian(at: Array) -> Array:
         out = np.zeros((mapped.size, mapped.size))
