@@ -18,7 +18,7 @@ import pytest
 from scipy import special, stats
 
 import multilevel as mlm
-from multilevel.api.structural_mixed import checked_families
+from multilevel.api.structural_mixed_door import checked_families
 from multilevel.design.structural_mixed import build_mixed_design
 from multilevel.estimate.structural_mixed import fit_mixed, parameter_names
 from multilevel.estimate.structural_mixed_start import mixed_pattern, mixed_start

@@ -13,7 +13,7 @@ import pandas as pd
 from multilevel.api.frames import frame_of_records
 from multilevel.api.sem import sem
 from multilevel.api.structural_clusters import cluster_columns, is_stated_nested
-from multilevel.api.structural_mixed import are_crossed
+from multilevel.api.structural_mixed_door import are_crossed
 from multilevel.api.structural_result import StructuralResult, check_option, interval_of
 from multilevel.design.structural import Missing
 from multilevel.design.structural_levels import homes_of, nested_homes_of, split_at_means

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from multilevel.api.structural_clusters import cluster_columns, is_stated_nested
-from multilevel.api.structural_mixed import (
+from multilevel.api.structural_mixed_door import (
     FamilyName,
     are_crossed,
     checked_families,
@@ -155,25 +155,14 @@ def sem(
     clusters = cluster_columns(cluster, table)
     chosen = checked_families(families)
     if chosen or (not is_stated_nested(cluster, table) and are_crossed(table, clusters)):
-        if group is not None:
-            raise ModelError(
-                "Models with families= or crossed clusters have one group.",
-                f"group={group!r}",
-                "use the group as a predictor, or fit the groups one by one",
-            )
         mixed = fit_structural_mixed(
-            text, table, clusters=clusters, families=chosen, missing=missing,
+            text, table, clusters=clusters, group=group, families=chosen, missing=missing,
             exogenous=exogenous, latent_scale=latent_scale, std_errors=kind, n_quad=n_quad,
             seed=seed,
         )  # fmt: skip
         _require_certified(mixed.fit, allow)
         return mixed
-    if n_quad is not None:
-        raise ModelError(
-            "n_quad= belongs to models whose integrals are approximated.",
-            f"n_quad={n_quad!r} for Gaussian variables on nested levels, whose likelihood is exact",
-            "leave it out, or name families=",
-        )
+    _check_exact(n_quad)
     parsed = parse_structural(text, clusters[0] if clusters else None, clusters[1:])
     fixed = () if exogenous == "modelled" else fixed_candidates(parsed)
     if exogenous == "auto" and missing == "fiml":
@@ -202,6 +191,16 @@ def sem(
     _require_admissible(result, allow)
     _require_certified(fit, allow)
     return result
+
+
+def _check_exact(n_quad: int | tuple[int, ...] | None) -> None:
+    """Refuse quadrature points where no integral is approximated."""
+    if n_quad is not None:
+        raise ModelError(
+            "n_quad= belongs to models whose integrals are approximated.",
+            f"n_quad={n_quad!r} for Gaussian variables on nested levels, whose likelihood is exact",
+            "leave it out, or name families=",
+        )
 
 
 def _with_holes(

@@ -1,10 +1,9 @@
-"""Structural models with families and crossed clusters: the door behind ``sem``, and its result."""
+"""The result of structural models with families or crossed clusters."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
@@ -16,10 +15,8 @@ from multilevel.api.structural_result import (
     StructuralResult,
     check_option,
 )
-from multilevel.design.structural import Missing, has_missing
-from multilevel.design.structural_mixed import build_mixed_design
 from multilevel.errors import InferenceError, ModelError
-from multilevel.estimate.structural_mixed import MixedFit, fit_mixed, parameter_names
+from multilevel.estimate.structural_mixed import MixedFit, parameter_names
 from multilevel.infer.structural import (
     ParameterTests,
     StdErrorType,
@@ -43,96 +40,13 @@ from multilevel.interpret.structural_mixed import (
     mixed_standardized,
     scale_sentences,
 )
-from multilevel.model.families.records import Family
-from multilevel.model.families.request import request_family
-from multilevel.model.structural.mixed import build_mixed, mixed_candidates, parse_mixed
-from multilevel.model.structural.records import Exogenous, LatentScale
+from multilevel.report.document import Picture
 from multilevel.report.html import render_html
 from multilevel.report.layout import WIDTH, Section, render_text
 from multilevel.report.structural_mixed import MixedReport, mixed_sections, mixed_title
-from multilevel.tables.table import Table
 
 if TYPE_CHECKING:
     from multilevel.report.plots.backend import ggplot
-
-FamilyName = str | tuple[str, str]
-
-
-def are_crossed(table: Table, clusters: Sequence[str]) -> bool:
-    """Whether of several cluster columns, lowest first, one is not nested in the next."""
-    if len(clusters) < 2:
-        return False
-    table.check(list(clusters), "as clusters")
-    for fine, coarse in pairwise(clusters):
-        a, b = table.codes(fine)[0], table.codes(coarse)[0]
-        keep = (a >= 0) & (b >= 0)
-        pairs = np.unique(np.column_stack([a[keep], b[keep]]), axis=0)
-        if len(pairs) > len(np.unique(a[keep])):
-            return True
-    return False
-
-
-def checked_families(families: Mapping[str, FamilyName] | None) -> dict[str, Family]:
-    """``{variable: family}``; plain Gaussian variables are left out.
-
-    Raises
-    ------
-    ModelError : something that is no mapping, or an unknown family or link.
-    """
-    if families is None:
-        return {}
-    remedy = 'write families={"m": "binomial", "y": ("ordinal", "probit")}'
-    if not isinstance(families, Mapping):
-        raise ModelError("families maps variables to families.", repr(families), remedy)
-    out = {}
-    for name, wanted in families.items():
-        pair = (wanted, None) if isinstance(wanted, str) else wanted
-        if not isinstance(pair, tuple) or len(pair) != 2:
-            raise ModelError(
-                "A family is a name, or a name and a link.", f"{name}: {wanted!r}", remedy
-            )
-        family = request_family(pair[0], pair[1]).base
-        if family.name != "gaussian" or family.link != "identity":
-            out[name] = family
-    return out
-
-
-def fit_structural_mixed(
-    text: str,
-    table: Table,
-    *,
-    clusters: Sequence[str],
-    families: Mapping[str, Family],
-    missing: Missing,
-    exogenous: Exogenous,
-    latent_scale: LatentScale,
-    std_errors: StdErrorType,
-    n_quad: int | tuple[int, ...] | None,
-    seed: int,
-) -> MixedStructuralResult:
-    """Fit the model; parameters and errors as ``sem``, the options checked."""
-    if std_errors == "expected":
-        raise ModelError(
-            "Models with families= or crossed clusters have observed or robust standard errors.",
-            "std_errors='expected'",
-            'write std_errors="observed" or "robust"',
-        )
-    if std_errors == "robust" and len(clusters) > 1:
-        raise ModelError(
-            "Robust standard errors need independent clusters.",
-            f"crossed clusters {', '.join(clusters)}",
-            'write std_errors="observed"',
-        )
-    parsed = parse_mixed(text, clusters)
-    fixed = () if exogenous == "modelled" else mixed_candidates(parsed, families)
-    if exogenous == "auto" and missing == "fiml":
-        within = set(parsed[0].observed("within"))
-        holes = set(has_missing(table, [n for n in fixed if n in within], (), ()))
-        fixed = tuple(n for n in fixed if n not in holes)
-    model = build_mixed(parsed, text, clusters, families, fixed, latent_scale)
-    design = build_mixed_design(model, table, missing=missing)
-    fit = fit_mixed(design, n_quad=n_quad, seed=seed)
-    return MixedStructuralResult(fit, std_errors)
 
 
 class MixedStructuralResult(StructuralResult):
@@ -308,21 +222,23 @@ class MixedStructuralResult(StructuralResult):
                           "of nested models")  # fmt: skip
 
     def modification_indices(self, *, least: float = 0.0) -> pd.DataFrame:
-        """Not defined here.
+        """Not defined here, whatever ``least``.
 
         Raises
         ------
         InferenceError : always; says what to use.
         """
-        return self._none("Modification indices", "fit the larger model and compare minus2_loglik")
+        return self._none(f"Modification indices (asked for with least={least:g})",
+                          "fit the larger model and compare minus2_loglik")  # fmt: skip
 
     def level_two_slopes(self, *, std_errors: StdErrorType | None = None) -> pd.DataFrame:
-        """Not defined here.
+        """Not defined here, whatever ``std_errors``.
 
         Raises
         ------
         InferenceError : always; says what to use.
         """
+        self._full(std_errors)
         instead = "label both slopes and define their difference, k := b_b - b_w"
         return self._none("The split of slopes into within and contextual ones", instead)
 
@@ -352,9 +268,14 @@ class MixedStructuralResult(StructuralResult):
             self._none("Path diagrams", 'read parameters(), or draw plot("indirect")')
         return super().plot(name, **options)
 
-    def drawn_pictures(self, terms: Sequence[str] | None) -> list[Any]:
-        """Pictures of a report: none."""
-        return []
+    def drawn_pictures(self, terms: Sequence[str] | None) -> list[Picture]:
+        """Pictures of a report: the distribution of defined parameters, where there are any."""
+        if not self.fit.model.defined:
+            return []
+        from multilevel.report.plots.backend import to_png
+
+        words = "Distribution of the defined parameters"
+        return [Picture("indirect", words, to_png(self._indirect(terms)))]
 
     def sections(self) -> list[Section]:
         """The summary as its sections, to be laid out anew."""

@@ -42,8 +42,8 @@ class FreeFactor(FactorMap):
         return np.ascontiguousarray(np.reshape(theta, (width, width)))
 
     def slopes(self, theta: Array) -> Array:
-        """``dLambda/dtheta`` (K K, K, K), the same everywhere."""
-        return self.basis
+        """``dLambda/dtheta`` (r, K, K), the same everywhere."""
+        return self.basis[: len(theta)]
 
 
 def padded_grid(points: int, rank: int, width: int) -> Grid:

@@ -143,7 +143,7 @@ def build_mixed(
     ------
     FormulaError, ModelError : relations that the model does not have (see the module).
     """
-    _check_families(parsed, families, fixed)
+    _check_families(parsed, families)
     names = tuple(clusters) or ("",)
     labels = ("between",) if len(names) == 1 else names
     bare = [replace(p, defined=[], equalities=[]) for p in parsed]
@@ -245,9 +245,7 @@ def _free_names(parameters: Sequence[Parameter], homes: Sequence[str]) -> tuple[
     return tuple(names)
 
 
-def _check_families(
-    parsed: Sequence[Parsed], families: Mapping[str, Family], fixed: Sequence[str]
-) -> None:
+def _check_families(parsed: Sequence[Parsed], families: Mapping[str, Family]) -> None:
     within = set(parsed[0].observed("within"))
     for p in parsed:
         if p.slopes:
