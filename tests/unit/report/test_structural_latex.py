@@ -1,4 +1,4 @@
-"""LaTeX reports of structural models: balanced, every special character escaped, tables in shape."""
+"""LaTeX reports of structural models: balanced, special characters escaped, tables in shape."""
 
 from __future__ import annotations
 
