@@ -11,6 +11,7 @@ import pytest
 import multilevel as mlm
 from multilevel.design.build import build_design
 from multilevel.estimate.structured import prepare_structured, solve_structured
+from multilevel.likelihood.residual import objective as objective_rows
 from multilevel.likelihood.residual import pattern_layout
 from multilevel.likelihood.residual.pattern_layout import find_patterns
 from multilevel.likelihood.residual.pattern_objective import PatternObjective
@@ -143,3 +144,14 @@ def test_a_covariance_that_is_not_positive_definite_is_refused():
         objective.value(np.array([3.0, -3.0]))
     with pytest.raises(mlm.errors.LikelihoodError, match="numeric range"):
         objective.value(np.array([np.nan, 0.0]))
+
+
+@pytest.mark.parametrize("method", ["ml", "reml"])
+@pytest.mark.parametrize("random", RANDOM)
+@pytest.mark.parametrize("structure", ["ar1", "arh1", "car1", "ar1 by", "exp by"])
+def test_the_compiled_score_is_the_plain_one(structure, random, method, monkeypatch):
+    prepared = problem(STRUCTURES[structure], RANDOM[random], method, scale="x")
+    psi = some_point(prepared)
+    plain = prepared.objective().gradient(psi)
+    monkeypatch.setattr(objective_rows, "COMPILED_FROM", 1)
+    np.testing.assert_allclose(prepared.objective().gradient(psi), plain, atol=1e-10)

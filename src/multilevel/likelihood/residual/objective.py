@@ -33,6 +33,9 @@ from multilevel.model.covariance.structures import FactorMap
 Array = NDArray[np.float64]
 
 
+COMPILED_FROM = 20_000  # rows from which the compiled score pays
+
+
 class StructuredProblem:
     """Scaled columns of the sorted rows; frozen, shared by objectives.
 
@@ -204,12 +207,26 @@ class StructuredObjective:
     def gradient(self, psi: Array) -> Array:
         """``dd/dpsi`` (r + K,)."""
         inner = self.ensure(psi)
-        U, Y, Y_scaled = self._columns(inner)
         return np.concatenate([
             inner.gradient(),
-            self.whitener.score(U, Y, Y_scaled),
+            self._residual_score(inner),
             self.problem.scales.score(inner, self.reml),
         ])  # fmt: skip
+
+    def _residual_score(self, inner: GaussianObjective) -> Array:
+        """``dd/dphi``; compiled where rows are many and depend on the row before only."""
+        problem, Q = self.problem, self.problem.n_random
+        is_compiled = problem.n >= COMPILED_FROM and self.whitener.is_markov
+        if not is_compiled or not isinstance(inner.engine, NestedEngine):
+            return self.whitener.score(*self._columns(inner))
+        top = self._top(inner)
+        if Q == 0:
+            code = np.zeros(problem.n, dtype=np.int32)
+            B, S = np.zeros((1, 0, top.shape[1])), np.zeros((1, 0, 0))
+        else:
+            B, S = inner.engine.conditional_moments()
+            code, B = problem.codes[0], B @ top
+        return self.whitener.compiled_score(self._scaled, code, top, B, S)
 
     def _top(self, inner: GaussianObjective) -> Array:
         """``[R^-1, (-beta, 1) / sigma]``, under ML its last column."""

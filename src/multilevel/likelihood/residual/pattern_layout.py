@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from multilevel.design.residual_time import distance, is_markov
 from multilevel.likelihood.residual.objective import StructuredProblem
-from multilevel.likelihood.residual.whiten import Whitener
+from multilevel.likelihood.residual.whiten import variance_parts
 from multilevel.model.covariance.correlation import CorrelationMap
 
 Array = NDArray[np.float64]
@@ -77,8 +77,8 @@ class _Rows:
 
 def find_patterns(problem: StructuredProblem) -> PatternSums | None:
     """Sums by pattern, or None where the clusters differ too much for them to be faster."""
-    whitener = Whitener(problem.layout)
-    rows = _by_cluster(problem, whitener)
+    parts = variance_parts(problem.layout)
+    rows = _by_cluster(problem, parts[0])
     counts = np.diff(rows.starts)
     m = problem.F.shape[1] - problem.n_random
     budget = min(max(RATIO * problem.F.size, SMALL), LARGEST)
@@ -95,13 +95,13 @@ def find_patterns(problem: StructuredProblem) -> PatternSums | None:
     firsts = [where[np.unique(pattern, return_index=True)[1]] for where, pattern in found]
     maps, indices = _tables(problem, rows, firsts)
     stacks = [
-        _stack(problem, whitener, rows, where, pattern, first, index)
+        _stack(problem, parts, rows, where, pattern, first, index)
         for (where, pattern), first, index in zip(found, firsts, indices, strict=True)
     ]
     return PatternSums(tuple(stacks), maps)
 
 
-def _by_cluster(problem: StructuredProblem, whitener: Whitener) -> _Rows:
+def _by_cluster(problem: StructuredProblem, A: Array) -> _Rows:
     """Sorted rows put in the order of the coarsest grouping factor, and their keys."""
     layout, Q = problem.layout, problem.n_random
     unit = np.repeat(np.arange(len(layout.starts) - 1), np.diff(layout.starts))
@@ -112,7 +112,7 @@ def _by_cluster(problem: StructuredProblem, whitener: Whitener) -> _Rows:
         order, counts = np.arange(problem.n), np.diff(layout.starts)
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
     first = np.repeat(starts[:-1], counts)
-    parts = [problem.F[:, :Q][order], whitener.A[order]]
+    parts = [problem.F[:, :Q][order], A[order]]
     if layout.weights is not None:
         parts.append(layout.weights[layout.order][order, None])
     if layout.maps:
@@ -192,7 +192,7 @@ def _tables(
 
 
 def _stack(
-    problem: StructuredProblem, whitener: Whitener, rows: _Rows, where: NDArray[np.intp],
+    problem: StructuredProblem, parts: tuple[Array, Array], rows: _Rows, where: NDArray[np.intp],
     pattern: IntArray, first: NDArray[np.intp], index: IntArray,
 ) -> PatternStack:  # fmt: skip
     """The sums of the patterns of one size."""
@@ -219,5 +219,5 @@ def _stack(
         start += q
     return PatternStack(
         counts.astype(np.float64), sums.reshape(-1, m * m), tuple(Z), tuple(together),
-        whitener.A[own], whitener.fixed_log_sd[own], index,
+        parts[0][own], parts[1][own], index,
     )  # fmt: skip

@@ -45,6 +45,13 @@ class _Stack:
         return self.inverse if len(self.inverse) == 1 else self.inverse[self.pattern]
 
 
+def variance_parts(layout: ResidualLayout) -> tuple[Array, Array]:
+    """Of the sorted rows: columns of the log variance, and what weights add to the log sd."""
+    A = np.ascontiguousarray(layout.variance_columns[layout.order])
+    w = layout.weights
+    return A, np.zeros(len(A)) if w is None else -0.5 * np.log(w[layout.order])
+
+
 class Whitener:
     """The residual covariance of one layout as a function of ``phi`` (K,).
 
@@ -54,11 +61,9 @@ class Whitener:
 
     def __init__(self, layout: ResidualLayout) -> None:
         self.layout = layout
-        self.A = np.ascontiguousarray(layout.variance_columns[layout.order])
+        #: fixed_log_sd (n,): what weights add to the log standard deviation of the sorted rows
+        self.A, self.fixed_log_sd = variance_parts(layout)
         self.n = len(layout.order)
-        w = layout.weights
-        #: (n,) what precision weights add to the log standard deviation of the sorted rows
-        self.fixed_log_sd: Array = np.zeros(self.n) if w is None else -0.5 * np.log(w[layout.order])
         ends = np.cumsum([self.A.shape[1], *(m.n_parameters for m in layout.maps)])
         self.variance = slice(0, int(ends[0]))
         self.correlation = [slice(int(a), int(b)) for a, b in pairwise(ends)]
@@ -226,13 +231,36 @@ class Whitener:
         U, Y : (n, c) whitened columns; ``UY'`` is symmetric within units.
         Y_scaled : (n, c) the columns of which ``Y`` is ``decorrelate``.
         """
-        out = np.zeros(self.n_parameters)
         back = self.decorrelate_transposed(U)
         per_row = 1.0 - np.einsum("ic,ic->i", back, Y_scaled)
+        if not self.layout.maps:
+            return self._collected(per_row, np.zeros(0))
+        G = self._score_markov(U, Y, Y_scaled) if self.is_markov else self._score_entries(U, Y)
+        return self._collected(per_row, G)
+
+    def compiled_score(
+        self, scaled: Array, code: NDArray[np.int32], top: Array, B: Array, S: Array
+    ) -> Array:
+        """The same for Markov correlations by the compiled kernel (see there): (K,)."""
+        from multilevel.likelihood.residual.markov_kernels import markov_score
+
+        per_row, slope = markov_score(
+            np.ascontiguousarray(scaled), self._r, self._s, code, np.ascontiguousarray(top),
+            np.ascontiguousarray(B), np.ascontiguousarray(S),
+        )  # fmt: skip
+        slope[self._is_first] = 0.0
+        return self._collected(per_row, self._by_entry(self._index, slope))
+
+    def _by_entry(self, index: IntArray, slope: Array) -> Array:
+        size = self._table_size * len(self.layout.maps)
+        return np.asarray(np.bincount(index, weights=slope, minlength=size))
+
+    def _collected(self, per_row: Array, G: Array) -> Array:
+        """Chain rule from rows and entries of the tables to ``phi``."""
+        out = np.zeros(self.n_parameters)
         out[self.variance] = self.A.T @ per_row
         if not self.layout.maps:
             return out
-        G = self._score_markov(U, Y, Y_scaled) if self.is_markov else self._score_entries(U, Y)
         size = self._table_size
         for k, (where, D) in enumerate(zip(self.correlation, self._derivatives, strict=True)):
             out[where] = D @ G[k * size : (k + 1) * size]
@@ -263,8 +291,7 @@ class Whitener:
         moved = Y[1:] * (r * s * s)[:, None] - Y_scaled[:-1] * s[:, None]
         slope = -2.0 * r * s * s + 2.0 * np.einsum("ic,ic->i", U[1:], moved)
         slope[self._is_first[1:]] = 0.0
-        size = self._table_size * len(self.layout.maps)
-        return np.asarray(np.bincount(self._index[1:], weights=slope, minlength=size))
+        return self._by_entry(self._index[1:], slope)
 
     # -- working columns -----------------------------------------------------------------------
 
