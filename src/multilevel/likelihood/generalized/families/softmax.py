@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from multilevel.likelihood.generalized.families.category_rows import CategoryRows
 from multilevel.likelihood.generalized.row import Response, RowDerivatives
@@ -32,26 +31,30 @@ class SoftmaxRows(CategoryRows):
         super().__init__(family, response, random, True, frequency_weights)
         self._A = utilities
 
-    def _log_p(self, eta: Array) -> Array:
-        """(C, ...) log probabilities at eta (D, ...)."""
-        u = np.tensordot(self._A, eta, axes=1)
-        return np.asarray(special.log_softmax(u, axis=0))
+    def _log_p(self, eta: Array) -> tuple[Array, Array]:
+        """(C, ...) log probabilities and probabilities at eta (D, ...), one exponential each."""
+        u: Array = np.tensordot(self._A, eta, axes=1)
+        u -= u.max(axis=0)
+        p = np.exp(u)
+        total = p.sum(axis=0)
+        u -= np.log(total)
+        p /= total
+        return u, p
 
     def _values(self, eta: Array, rows: slice) -> Array:
         y = self._y[rows]
-        log_p = self._log_p(eta)
+        log_p, _ = self._log_p(eta)
         return np.ascontiguousarray(np.moveaxis(log_p, 0, -1)[:, np.arange(y.size), y])
 
     def _firsts(self, eta: Array, rows: slice) -> tuple[Array, Array]:
         y = self._y[rows]
-        log_p = self._log_p(eta)
+        log_p, p = self._log_p(eta)
         value = np.ascontiguousarray(np.moveaxis(log_p, 0, -1)[:, np.arange(y.size), y])
-        return value, self._A.T[:, y][:, None] - np.tensordot(self._A.T, np.exp(log_p), axes=1)
+        return value, self._A.T[:, y][:, None] - np.tensordot(self._A.T, p, axes=1)
 
     def _all(self, eta: Array, rows: slice) -> RowDerivatives:
         y = self._y[rows]
-        log_p = self._log_p(eta)
-        p = np.exp(log_p)
+        log_p, p = self._log_p(eta)
         mean = self._A.T @ p
         centred = self._A.T[:, :, None] - mean[:, None]  # (D, C, m)
         mine = centred[list(self.random)]
@@ -65,7 +68,7 @@ class SoftmaxRows(CategoryRows):
 
     def probabilities(self, eta: Array) -> Array:
         """(C, m) probabilities."""
-        return np.exp(self._log_p(eta))
+        return self._log_p(eta)[1]
 
     def _intercepts(self, shares: Array) -> Array:
         # Utilities are known up to a constant, which the reference category takes.
