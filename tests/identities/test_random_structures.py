@@ -229,12 +229,48 @@ def test_maps_have_their_derivatives_and_find_their_parameters(structure):
 def test_a_variance_of_zero_is_reached_exactly():
     rng = np.random.default_rng(0)
     g, t = np.repeat(np.arange(20), 6), np.tile(np.repeat([0, 1, 2], 2), 20)
-    e = rng.normal(size=120).reshape(20, 6)
-    y = (e - e.mean(axis=1, keepdims=True)).ravel()
+    y = rng.normal(size=(20, 3, 2))
+    y = (y - 0.9 * y.mean(axis=2, keepdims=True)).ravel()  # rows of a cell differ too much
     m = mlm.fit("y ~ 1 + ar1(0 + t | g)", {"y": y, "g": g, "t": t})
-    if m.certificate.status == "singular":
-        assert np.all(m.random_covariance["g"].to_numpy() == 0.0)
-    assert m.certificate.is_certified
+    assert m.certificate.status == "singular"
+    assert np.all(m.random_covariance["g"].to_numpy() == 0.0)
+    assert [r.sentence for r in m.certificate.redundant] == [
+        "The variance of ar1(t) across g is estimated as exactly zero: leaving this term out gives "
+        "the same likelihood."
+    ]
+    plain = np.var(y, ddof=1)
+    assert m.residual_variance == pytest.approx(plain, rel=1e-8)
+    profile = m.confint("profile", components=["sd"])
+    assert profile["conf_low"][0] == 0.0
+    assert profile["conf_high"][0] > 0.0
+    assert np.isnan(m.structure_parameters()["estimate"][0])
+
+
+def autoregressive(seed):
+    """Forty series of eight, no error beside the series."""
+    rng = np.random.default_rng(seed)
+    e = rng.normal(size=(40, 8))
+    for k in range(1, 8):
+        e[:, k] += 0.3 * e[:, k - 1]
+    return {"y": e.ravel(), "g": np.repeat(np.arange(40), 8), "t": np.tile(np.arange(8), 40)}
+
+
+def test_a_residual_variance_of_zero_says_what_to_write():
+    with pytest.raises(mlm.errors.EstimationError, match="residual="):
+        mlm.fit("y ~ 1 + ar1(0 + t | g)", autoregressive(2))
+
+
+@pytest.mark.parametrize("seed", [0, 3])
+def test_autoregressive_residuals_are_the_case_without_an_independent_part(seed):
+    d = autoregressive(seed)
+    both = mlm.fit("y ~ 1 + ar1(0 + t | g)", d)
+    alone = mlm.fit("y ~ 1", d, residual="ar1(t | g)")
+    assert both.fit.criterion < alone.fit.criterion
+    objective = both._prepared.objective()  # a residual of next to nothing beside the same rho
+    rho = alone.residual_parameters()["estimate"].iloc[-1]
+    found = objective.value(np.array([1e3, np.arctanh(rho)]))
+    here = objective.value(both.fit.theta)
+    assert found - here == pytest.approx(alone.fit.criterion - both.fit.criterion, abs=1e-3)
 
 
 def test_row_order_and_units_of_time_change_nothing(data):

@@ -328,7 +328,7 @@ def _repeated(
     if len(parts) == 1:
         return replace(block, names=names), belongs
     if any(structure != "unstructured" for _, _, structure in block.structure.terms):
-        structure = joined_maps([block.structure] * len(parts))
+        structure = joined_maps([block.structure] * len(parts), names)
     else:
         structure = factor_map(((q * len(parts), "unstructured"),))
     columns = np.asfortranarray(np.hstack([block.columns] * len(parts)))
@@ -343,5 +343,5 @@ def _joined(first: RandomBlock, second: RandomBlock) -> RandomBlock:
         first.levels,
         np.asfortranarray(np.hstack([first.columns, second.columns])),
         (*first.names, *second.names),
-        joined_maps([first.structure, second.structure]),
+        joined_maps([first.structure, second.structure], (*first.names, *second.names)),
     )

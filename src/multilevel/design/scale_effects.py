@@ -22,7 +22,7 @@ def correlated(location: RandomBlock, scale: RandomBlock) -> RandomBlock:
     DesignError : effects that should be correlated, but whose own structure leaves no room for it.
     """
     mine, theirs = _structures(location.structure), _structures(scale.structure)
-    together = joined_maps([location.structure, scale.structure])
+    together = joined_maps([location.structure, scale.structure], (*location.names, *scale.names))
     if theirs != ["diagonal"] * len(theirs):
         if mine != ["unstructured"] or theirs != ["unstructured"]:
             raise DesignError(

@@ -13,6 +13,7 @@ from multilevel.estimate.prepare import Prepared
 from multilevel.estimate.records import Certificate, RedundantDirection, Status
 from multilevel.estimate.trust_region import Path
 from multilevel.likelihood.gaussian.objective import GaussianObjective
+from multilevel.model.covariance.curves import Curve
 
 Array = NDArray[np.float64]
 #: Largest expected further fall of the criterion that still counts as the optimum.
@@ -54,6 +55,14 @@ def redundant(prepared: Prepared, directions: Sequence[NullDirection]) -> list[R
         block = prepared.design.blocks[direction.block]
         B = prepared.scaling.random[direction.block]
         rows = slice(direction.start, direction.stop)
+        curve = next(
+            block.structure.curve(k)
+            for k, term in enumerate(block.structure.terms)
+            if term[0] == direction.start
+        )
+        if curve is not None and direction.weights.shape[1] > 1:
+            out.append(_whole_term(block.group, curve))
+            continue
         back = np.linalg.inv(B[rows, rows]).T
         for k in range(direction.weights.shape[1]):
             w = back @ direction.weights[:, k]
@@ -73,6 +82,17 @@ def redundant(prepared: Prepared, directions: Sequence[NullDirection]) -> list[R
                 )
             out.append(RedundantDirection(block.group, weights, text))
     return out
+
+
+def _whole_term(group: str, curve: Curve) -> RedundantDirection:
+    """All effects of a term with one variance, which is zero."""
+    weights = dict.fromkeys(curve.labels, float(curve.width**-0.5))
+    return RedundantDirection(
+        group,
+        weights,
+        f"The variance of {curve.structure}({curve.stem}) across {group} is estimated as exactly "
+        "zero: leaving this term out gives the same likelihood.",
+    )
 
 
 def curvature_floor(curvature: Array) -> float:

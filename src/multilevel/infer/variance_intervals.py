@@ -276,7 +276,8 @@ def wald_intervals(
             out.append(Interval(q, x, se, x - z * se, x + z * se))
             continue
         if is_at_boundary(q, fit):
-            low, high = (0.0, float("nan")) if q.a == q.b else (float("nan"), float("nan"))
+            is_size = q.a == q.b and q.k < 0
+            low, high = (0.0, float("nan")) if is_size else (float("nan"), float("nan"))
             note = (
                 f"The {q.component} of {q.term} over {q.group} is at its boundary: no Wald "
                 'interval exists there, use method="profile".'

@@ -236,7 +236,7 @@ def wald_intervals(
             out.append(ParameterInterval(q, x, p.std_error, p.conf_low, p.conf_high, status))
             continue
         if q.block >= 0 and is_at_boundary(fit, q):
-            low = 0.0 if q.a == q.b else nan
+            low = 0.0 if q.a == q.b and q.k < 0 else nan
             text = 'at its boundary: no Wald interval exists there, use method="profile"'
             out.append(ParameterInterval(q, x, nan, low, nan, text))
             continue

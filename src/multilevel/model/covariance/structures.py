@@ -19,7 +19,7 @@ structure              Lambda                                        parameters
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import numpy as np
@@ -244,12 +244,17 @@ def factor_map(
     return FactorMap(np.concatenate(pieces), tuple(placed), tuple(curves) if any(curves) else ())
 
 
-def joined_maps(maps: Sequence[FactorMap]) -> FactorMap:
-    """The terms of several maps side by side, independent of each other."""
-    return factor_map(
-        [(stop - start, structure) for m in maps for start, stop, structure in m.terms],
-        [m.curve(k) for m in maps for k in range(len(m.terms))],
-    )
+def joined_maps(maps: Sequence[FactorMap], names: Sequence[str]) -> FactorMap:
+    """The terms of several maps side by side, independent of each other; ``names`` of all columns
+    together."""
+    shapes, curves, at = [], list[Curve | None](), 0
+    for m in maps:
+        for k, (start, stop, structure) in enumerate(m.terms):
+            curve, labels = m.curve(k), tuple(names[at + start : at + stop])
+            shapes.append((stop - start, structure))
+            curves.append(None if curve is None else replace(curve, labels=labels))
+        at += m.width
+    return factor_map(shapes, curves)
 
 
 def parameters_from_covariance(mapping: FactorMap, Psi: Array) -> Array:
