@@ -47,9 +47,7 @@ def positions(
         labels = tuple(names[int(d)] if names else f"{d:g}" for d in distinct)
     if term.structure in STEPPED:
         origin = float(raw.min())
-        step = common_step(
-            raw[:, 0], term.structure, term.coordinates[0], term.group, term.order
-        )
+        step = common_step(raw[:, 0], term.structure, term.coordinates[0], term.group, term.order)
     scale = TimeScale(values[0][1], labels, distinct, origin, step)
     return scale.place(raw, term.structure)[0], scale
 
