@@ -54,7 +54,7 @@ def invariance_sentences(
     faults : score tests of the constraints of each step, largest first.
     """
     highest = highest_step(tests)
-    words = {s.name: s.words for s in steps}
+    words: dict[str, str] = {s.name: s.words for s in steps}
     place = list(words).index(highest)
     known = words[highest]
     out = [f"{highest.capitalize()} invariance across {kind} is the highest that holds ({known}):"
