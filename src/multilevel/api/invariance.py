@@ -110,6 +110,11 @@ def invariance(
     kind = check_std_errors(std_errors)
     if not 0.0 < alpha < 1.0:
         raise ModelError("alpha lies between 0 and 1.", repr(alpha), "write alpha=0.05")
+    if cluster is not None and not isinstance(cluster, str):
+        raise ModelError(
+            "invariance() compares two levels.", f"cluster={cluster!r}",
+            "name one column, and write models of three levels with equal labels in sem()",
+        )  # fmt: skip
     if cluster is None and group is None:
         raise ModelError(
             "Invariance is across levels or across groups.",

@@ -33,7 +33,7 @@ class StructuralBoundMethods(ABC):
 
         Columns: ``slope, outcome, predictor, statistic, n_covariances, distribution, p_value``
         (of the mixture; NaN where it is not defined), ``p_naive`` (chi2(k + 1), too large),
-        ``sentence``.
+        ``sentence``, ``level``: with three levels a slope is tested at each at which it varies.
 
         Raises
         ------

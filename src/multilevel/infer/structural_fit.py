@@ -140,6 +140,7 @@ def criteria_alone(fit: StructuralFit) -> FitMeasures:
         model=none,
         baseline=none,
         **dict.fromkeys(_MEASURES, _NAN),
+        srmr_higher=(),
         sentence=(
             "A model with random slopes has no saturated model, hence no chi-square, CFI, TLI,"
             " RMSEA or SRMR: compare it with simpler models by the change of -2 log-likelihood."

@@ -14,7 +14,7 @@ from multilevel.estimate.structural import StructuralFit, StructuralProblem
 from multilevel.estimate.structural_boundary import fit_admissible, is_inside
 from multilevel.infer.distributions import chi_square_tail
 from multilevel.infer.mixture import one_variance
-from multilevel.model.structural.records import StructuralModel
+from multilevel.model.structural.records import Level, StructuralModel
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,8 @@ class SlopeTest:
     """One random slope against the same model with a fixed slope.
 
     ``p_value`` is that of the mixture, NaN where that is not defined; ``p_naive`` takes all
-    parameters as free to move both ways, and is too large.
+    parameters as free to move both ways, and is too large. With three levels ``level`` says where
+    the slope was kept from varying; it may vary at the other.
     """
 
     slope: str
@@ -34,6 +35,7 @@ class SlopeTest:
     p_value: float
     p_naive: float
     sentence: str
+    level: str = "between"
 
 
 def slope_tests(problem: StructuralProblem, fit: StructuralFit) -> tuple[SlopeTest, ...]:
@@ -55,8 +57,9 @@ def slope_tests(problem: StructuralProblem, fit: StructuralFit) -> tuple[SlopeTe
             'fit without allow=("inadmissible",)',
         )
     out = []
-    for slope in model.random_slopes:
-        smaller, n_gone = without_slope_variance(model, slope.name)
+    places = [(s, level) for s in model.random_slopes for level in model.levels[1:]]
+    for slope, level in places:
+        smaller, n_gone = without_slope_variance(model, slope.name, level)
         if n_gone == 0:
             continue
         own = replace(problem, design=replace(problem.design, model=smaller))
@@ -72,16 +75,20 @@ def slope_tests(problem: StructuralProblem, fit: StructuralFit) -> tuple[SlopeTe
             "no mixture is defined, because the smaller model is at a boundary itself or there are"
             f" groups; p is at most {naive:.3f}"
         )  # fmt: skip
+        title = model.level_name(level)
+        where = f" between {title}" if model.higher else ""
         sentence = (
-            f"Without random variation of the slope of {slope.outcome} on {slope.predictor}, -2"
-            f" log-likelihood is {statistic:.2f} higher: {shown}."
+            f"Without random variation of the slope of {slope.outcome} on {slope.predictor}{where},"
+            f" -2 log-likelihood is {statistic:.2f} higher: {shown}."
         )
         out.append(SlopeTest(slope.name, slope.outcome, slope.predictor, statistic, k, words, p,
-                             naive, sentence))  # fmt: skip
+                             naive, sentence, title))  # fmt: skip
     return tuple(out)
 
 
-def without_slope_variance(model: StructuralModel, name: str) -> tuple[StructuralModel, int]:
+def without_slope_variance(
+    model: StructuralModel, name: str, level: Level = "between"
+) -> tuple[StructuralModel, int]:
     """The model with the variance and the covariances of a slope at zero, and how many that were.
 
     The slope keeps its mean and its predictors.
@@ -90,7 +97,7 @@ def without_slope_variance(model: StructuralModel, name: str) -> tuple[Structura
     place: dict[int, int] = {}
     rows, gone = [], set()
     for p in model.parameters:
-        if p.is_free and p.op == "~~" and name in (p.lhs, p.rhs) and p.level == "between":
+        if p.is_free and p.op == "~~" and name in (p.lhs, p.rhs) and p.level == level:
             gone.add(p.free)
             rows.append(replace(p, free=-1, value=0.0))
             continue

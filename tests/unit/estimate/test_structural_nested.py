@@ -58,6 +58,14 @@ def test_random_slopes_at_two_levels_are_the_mixed_model():
     beta = mixed.coefficients().set_index("term")
     assert mean == pytest.approx(beta.loc["m", "estimate"], abs=1e-6)
     assert error == pytest.approx(beta.loc["m", "std_error"], rel=0.04)
+    tests = result.slope_tests().set_index("level")
+    for level, rest in (
+        ("cls", "(m|school) + (1|school:cls)"),
+        ("school", "(1|school) + (m|school:cls)"),
+    ):
+        smaller = mlm.fit(f"y ~ x + m + w + {rest}", data, method="ml")
+        gap = smaller.minus2_loglik - mixed.minus2_loglik
+        assert tests.loc[level, "statistic"] == pytest.approx(gap, rel=1e-5)
     G = mixed.random_covariance
     for level, key in (("cls", "school:cls"), ("school", "school")):
         found = [_estimate(result, level, a, "~~", b)[0] for a, b in (("s", "s"), ("s", "y"))]
