@@ -101,9 +101,7 @@ def row_shares(prepared: Prepared, fit: Fit, data: Any, conf_level: float) -> Ro
         between, within, np.sqrt(within), share, error * share * (1.0 - share),
         1.0 / (1.0 + np.exp(-(logit - z * error))), 1.0 / (1.0 + np.exp(-(logit + z * error))),
     ])  # fmt: skip
-    return RowShares(
-        whole[0], whole[1], whole[2], whole[3], whole[4], whole[5], whole[6], SENTENCE
-    )
+    return RowShares(whole[0], whole[1], whole[2], whole[3], whole[4], whole[5], whole[6], SENTENCE)
 
 
 def _own(design: Design) -> tuple[NewBlock, ...]:

@@ -193,8 +193,7 @@ def test_other_families_say_what_their_scale_is_the_log_of() -> None:
     assert table.loc[0, "sd_scale"] == pytest.approx(0.6, abs=0.2)
     assert "log of the dispersion phi" in m.variance_effects().attrs["sentence"]
     assert m.cluster_variances()["sd"].isna().all()
-    with pytest.raises(InferenceError, match="Gaussian"):
-        m.row_variances()
+    assert "response scale" in m.row_variances().attrs["sentence"]
 
 
 def test_effects_in_percent(fitted: LocationScaleFit) -> None:
@@ -293,8 +292,6 @@ def test_a_formula_without_random_effects_still_answers() -> None:
 
 
 def test_requests_that_make_no_sense_are_refused(data: pd.DataFrame) -> None:
-    with pytest.raises(ModelError, match="maximum likelihood"):
-        mlm.fit("y ~ x + (1 | g)", data, scale="~ (1 | g)", method="reml")
     with pytest.raises(ModelError, match="say the same"):
         mlm.fit("y ~ x + (1 | g)", data, scale="~ (1 | g)", dispersion="~ x")
     with pytest.raises(ModelError, match="residual variance or a dispersion"):

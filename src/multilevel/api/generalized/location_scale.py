@@ -225,7 +225,8 @@ class LocationScaleFit(GeneralizedMultilevelFit):
         Returns
         -------
         Frame ``location_variance, residual_variance, residual_sd, icc, std_error, conf_low,
-        conf_high`` (of the icc; delta method, logit scale). Gaussian responses only.
+        conf_high`` (of the icc; delta method, logit scale). For families and links other than the
+        Gaussian identity one all variances are on the response scale.
         """
         found = row_variances(self._evidence(), data, kind, conf_level)
         return _columns(found, data)
@@ -237,7 +238,8 @@ class LocationScaleFit(GeneralizedMultilevelFit):
 
         ``"conditional"``: in the row's own cluster; ``"marginal"``: in a new one. Quantiles of a
         mixture of normals over what is not known of the cluster's variance. Frame ``estimate,
-        residual_sd, conf_low, conf_high`` in the rows of ``data``. Gaussian responses only.
+        residual_sd, conf_low, conf_high`` in the rows of ``data``. Other families: quantiles of the
+        response averaged over the same, on the response scale.
         """
         return _columns(prediction_intervals(self._evidence(), data, kind, share), data)
 

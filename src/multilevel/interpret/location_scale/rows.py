@@ -1,4 +1,6 @@
-"""Rows under a Gaussian location-scale model: their variances, correlations, prediction intervals.
+"""Rows under a location-scale model: their variances, correlations, prediction intervals.
+
+Here for Gaussian responses with the identity link; ``response_rows`` has the other families.
 
 The residual variance of a row is ``exp(w'tau + omega)``: of its own cluster (``"conditional"``), of
 a typical cluster (``"population"``, ``omega = 0``), or on average over clusters (``"marginal"``,
@@ -26,15 +28,22 @@ from multilevel.interpret.generalized.delta import jacobian
 from multilevel.interpret.generalized.evidence import (
     GeneralizedEvidence,
     add_effects,
+    any_rows,
     block_covariance,
     fixed_predictors,
 )
+from multilevel.interpret.generalized.integrate import average
 from multilevel.interpret.generalized.predict import KINDS
 from multilevel.interpret.location_scale.effects import scale_part
+from multilevel.interpret.location_scale.response_rows import (
+    response_quantiles,
+    response_variances,
+)
 
 Array = NDArray[np.float64]
 NODES = 31
 MOST_ROWS = 100_000
+STEP = 1e-4  # of the derivative in a scale effect
 
 
 @dataclass(frozen=True)
@@ -70,19 +79,13 @@ class RowIntervals:
     sentence: str
 
 
-def check_gaussian(evidence: GeneralizedEvidence) -> None:
-    """Refuse families whose residual variance is not on the scale of the linear predictor."""
-    if evidence.family.name != "gaussian" or evidence.family.link != "identity":
-        raise InferenceError(
-            "This needs a Gaussian response with the identity link.",
-            f"family {evidence.family.label}",
-            "icc() and predict() answer for other families",
-        )
+def is_linear(evidence: GeneralizedEvidence) -> bool:
+    """Whether the residual variance is on the scale of the linear predictor."""
+    return evidence.family.name == "gaussian" and evidence.family.link == "identity"
 
 
 def _rows_of(evidence: GeneralizedEvidence, table: Any, kind: str) -> PartRows:
     check_kind(kind, KINDS, "variance")
-    check_gaussian(evidence)
     if table is None:
         return evidence.rows
     return replay_parts(
@@ -90,8 +93,8 @@ def _rows_of(evidence: GeneralizedEvidence, table: Any, kind: str) -> PartRows:
     )
 
 
-def _location(rows: PartRows, evidence: GeneralizedEvidence, psi: Array) -> tuple[Array, Array]:
-    """``z'Gz`` of the location effects and the variance of the scale effects (m,) at ``psi``."""
+def _covariance(rows: PartRows, evidence: GeneralizedEvidence, psi: Array) -> Array:
+    """Covariance (m, 2, 2) of the location and scale effects of each row at ``psi``."""
     problem = evidence.prepared.problem
     d = scale_part(evidence.design)
     found = np.zeros((rows.n, 2, 2))
@@ -101,7 +104,7 @@ def _location(rows: PartRows, evidence: GeneralizedEvidence, psi: Array) -> tupl
         own = tuple(parts[a] for a in keep)
         G = (L @ L.T)[np.ix_(keep, keep)]
         found += block_covariance(z[:, keep], own, (0, d), G)
-    return found[:, 0, 0], found[:, 1, 1]
+    return found
 
 
 def row_variances(
@@ -116,17 +119,26 @@ def row_variances(
 
     Raises
     ------
-    InferenceError : another family, an unknown kind; see ``replay_parts``.
+    InferenceError : a response of categories, an unknown kind; see ``replay_parts``.
     """
     z = float(normal_quantile(0.5 + check_level(conf_level) / 2.0))
     rows = _rows_of(evidence, table, kind)
     d, m = scale_part(evidence.design), rows.n
     omega, omega_variance = _scale_effects(rows, evidence, kind)
 
-    def variances(psi: Array) -> tuple[Array, Array]:
-        location, spread = _location(rows, evidence, psi)
+    def linear(psi: Array) -> tuple[Array, Array]:
+        S = _covariance(rows, evidence, psi)
         eta = fixed_predictors(rows, evidence.fit, psi)[d] + omega
-        return location, np.exp(eta + (spread / 2.0 if kind == "marginal" else 0.0))
+        return S[:, 0, 0], np.exp(eta + (S[:, 1, 1] / 2.0 if kind == "marginal" else 0.0))
+
+    def covariance(psi: Array) -> Array:
+        return _covariance(rows, evidence, psi)
+
+    variances = (
+        linear
+        if is_linear(evidence)
+        else response_variances(rows, evidence, covariance, kind, omega)
+    )
 
     def logit(psi: Array) -> Array:
         location, residual = variances(psi)
@@ -134,6 +146,11 @@ def row_variances(
 
     location, residual = variances(evidence.fit.psi)
     value, J = jacobian(logit, evidence.fit)
+    if not is_linear(evidence):  # the residual variance is not exp(omega) there
+        shifted = response_variances(rows, evidence, covariance, kind, omega + STEP)
+        up = np.log(np.maximum(shifted(evidence.fit.psi)[0], 1e-300))
+        up = up - np.log(shifted(evidence.fit.psi)[1])
+        omega_variance = omega_variance * ((up - value) / STEP) ** 2
     error = np.einsum("mp,pq,mq->m", J, evidence.fit.vcov, J) + omega_variance
     error = np.sqrt(np.maximum(error, 0.0))
     icc = location / (location + residual)
@@ -148,9 +165,10 @@ def row_variances(
         "marginal": "averaged over clusters",
         "conditional": "of the row's own clusters",
     }[kind]
+    scale = "" if is_linear(evidence) else "Variances are on the response scale. "
     return RowVariances(
         whole[0], whole[1], whole[2], whole[3], whole[4], whole[5], whole[6],
-        f"The residual variance is that {words}; icc is the correlation of two rows of a "
+        f"{scale}The residual variance is that {words}; icc is the correlation of two rows of a "
         "cluster with these predictors. std_error: delta method.",
     )  # fmt: skip
 
@@ -195,7 +213,8 @@ def prediction_intervals(
 
     Raises
     ------
-    InferenceError : another family, an unknown kind, more than 100,000 rows.
+    InferenceError : a response of categories, an unknown kind, more than 100,000 rows (2,000 of
+        families other than the Gaussian).
     """
     tail = (1.0 - check_level(share)) / 2.0
     rows = _rows_of(evidence, table, kind)
@@ -215,6 +234,8 @@ def prediction_intervals(
         s = fit.fixed_slices[part]
         X = rows.X[part]
         S[:, at, at] += np.einsum("mp,pq,mq->m", X, fit.vcov[s, s], X)
+    if not is_linear(evidence):
+        return _other_family(rows, evidence, eta, S, tail, share, kind)
     t, w = np.polynomial.hermite_e.hermegauss(NODES)
     sd = np.sqrt(np.maximum(S[:, 1, 1], 1e-300))[:, None]
     slope = (S[:, 0, 1] / np.maximum(S[:, 1, 1], 1e-300))[:, None]
@@ -229,6 +250,25 @@ def prediction_intervals(
         f"A new response lies between conf_low and conf_high with probability {share:g}, "
         + ("given the row's own cluster" if kind == "conditional" else "in a new cluster")
         + "; what is not known of its residual variance is inside the interval.",
+    )  # fmt: skip
+
+
+def _other_family(
+    rows: PartRows, evidence: GeneralizedEvidence, eta: Array, S: Array, tail: float, share: float,
+    kind: str,
+) -> RowIntervals:  # fmt: skip
+    """Intervals of a family that is not Gaussian with the identity link."""
+    low, high = response_quantiles(evidence, eta, S, tail)
+    family = any_rows(evidence, rows.n)
+    random = (0, scale_part(evidence.design))
+    mean = average(lambda e: family.mean(e)[None], eta, S, random)[0]
+    whole = np.full((4, rows.rows.n_table), np.nan)
+    whole[:, rows.rows.kept] = np.stack([mean, np.sqrt(family.variance(eta)), low, high])
+    where = "given the row's own cluster" if kind == "conditional" else "in a new cluster"
+    return RowIntervals(
+        whole[0], whole[1], whole[2], whole[3],
+        f"A new response lies between conf_low and conf_high with probability {share:g} (at least, "
+        f"for counts), {where}; residual_sd is that of the response at the predicted effects.",
     )  # fmt: skip
 
 
