@@ -287,7 +287,7 @@ def fit(
         hurdle, thresholds, truncated, n_quad, accuracy, penalty, scale,
     )  # fmt: skip
     is_plain = options.is_plain and not formula.lstrip().startswith("interval(")
-    if related is not None or has_memberships(formula):
+    if related or has_memberships(formula):
         is_alone = is_plain and residual is None and scale is None and random_scale is None
         return related_door(
             formula, data, related, is_alone, method=method, weights=weights, engine=engine,

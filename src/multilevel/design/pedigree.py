@@ -72,10 +72,9 @@ def from_pedigree(animals: Sequence[Any], sires: Sequence[Any], dams: Sequence[A
     names = np.empty(n, dtype=object)
     names[:] = labels
     inbred = int((F > 1e-12).sum())
-    sentence = (
-        f"additive relationship of a pedigree of {n} animals"
-        + (f", {inbred} of them inbred (mean F of these {F[F > 1e-12].mean():.3f})" * bool(inbred))
-    )  # fmt: skip
+    sentence = f"additive relationship of {n} animals"
+    if inbred:
+        sentence += f"; {inbred} of them are inbred, with mean F {F[F > 1e-12].mean():.3f}"
     return Relation(names, "pedigree", sentence, float(np.log(D).sum()), 1.0 + F, root, None)
 
 

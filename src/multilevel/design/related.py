@@ -105,6 +105,11 @@ def is_related(blocks: Sequence[RandomBlock]) -> bool:
     return any(isinstance(block, RelatedBlock) for block in blocks)
 
 
+def has_memberships(block: RandomBlock) -> bool:
+    """Whether rows may have several levels of the factor."""
+    return isinstance(block, RelatedBlock) and block.memberships is not None
+
+
 def has_same_levels(one: RandomBlock, two: RandomBlock) -> bool:
     """Whether two blocks have the same loadings and the same relation."""
     first, second = (b.relation if isinstance(b, RelatedBlock) else None for b in (one, two))

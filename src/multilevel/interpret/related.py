@@ -16,7 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from multilevel.design.related import RelatedBlock, loadings_of, row_variances
+from multilevel.design.related import (
+    RelatedBlock,
+    has_memberships,
+    loadings_of,
+    row_variances,
+)
 from multilevel.errors import InferenceError
 from multilevel.interpret.design_effect import DesignEffect
 from multilevel.interpret.intraclass import DELTA, NONE, IccEstimate, check_level
@@ -47,11 +52,6 @@ class Part:
 def relation_of(block: RandomBlock) -> Relation | None:
     """The known covariance of the levels, if there is one."""
     return block.relation if isinstance(block, RelatedBlock) else None
-
-
-def has_memberships(block: RandomBlock) -> bool:
-    """Whether rows may have several levels of the factor."""
-    return isinstance(block, RelatedBlock) and block.memberships is not None
 
 
 def parts_of(design: Design) -> list[Part]:
@@ -135,8 +135,8 @@ def _share_clause(block: RandomBlock, component: str, value: float) -> str:
         )
     if component == ONE_LEVEL:
         return (
-            f"{slopes}{percent} of the variance of a row that belongs to one level only lies "
-            f"between levels of {block.group}"
+            f"{slopes}of the variance of a row with a single level, {percent} lies between levels "
+            f"of {block.group}"
         )
     unit = " whose diagonal entry in the matrix is 1" * (relation is not None)
     return f"{slopes}{percent} of the variance lies between levels of {block.group}{unit}"
@@ -166,9 +166,9 @@ def relation_notes(block: RandomBlock) -> tuple[str, ...]:
     out = []
     relation = block.relation
     if relation is not None:
-        own = relation.sentence or f"{relation.kind} of {relation.n_levels} levels"
+        own = relation.sentence or f"{relation.n_levels} levels"
         out.append(
-            f"{block.group}: levels correlated by the {relation.kind} given ({own}); the variance "
+            f"{block.group}: levels correlated by the {relation.kind} given: {own}. The variance "
             "is that of a level whose diagonal entry is 1."
         )
         n_seen = len(np.unique(block.loadings.indices))

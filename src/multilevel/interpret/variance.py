@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from multilevel.design.related import is_related
+from multilevel.design.related import has_memberships
 from multilevel.errors import InferenceError
 from multilevel.model.covariance.curves import HOMOGENEOUS
 
@@ -140,8 +140,8 @@ def _stated_once(block: RandomBlock) -> dict[int, str]:
 
 def is_nested(fine: RandomBlock, coarse: RandomBlock) -> bool:
     """Whether every level of ``fine`` lies in exactly one level of ``coarse`` (O(n), exact)."""
-    if is_related((fine, coarse)):
-        return False  # levels that share rows, or that are correlated, lie in nothing
+    if has_memberships(fine) or has_memberships(coarse):
+        return False  # a level whose rows have other levels too lies in nothing
     home = np.zeros(fine.n_levels, dtype=coarse.codes.dtype)
     home[fine.codes] = coarse.codes
     return bool(np.array_equal(home[fine.codes], coarse.codes))

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from multilevel.design.records import Design, RandomBlock
-from multilevel.design.related import is_related, loadings_of
+from multilevel.design.related import has_memberships, is_related, loadings_of
 from multilevel.estimate.records import Certificate, Fit
 from multilevel.infer.means_tests import RowTests
 from multilevel.interpret.advice.advise import advise
 from multilevel.interpret.random_structures import of_fit
-from multilevel.interpret.related import has_memberships, relation_notes
+from multilevel.interpret.related import relation_notes
 from multilevel.interpret.variance import RESIDUAL, VarianceComponent, variance_components
 from multilevel.report.equations import equations
 from multilevel.report.facts import (
@@ -160,6 +160,8 @@ def _crossings(design: Design) -> list[str]:
     found, out = homes(design), []
     for i, a in enumerate(design.blocks):
         for b in design.blocks[i + 1 :]:
+            if has_memberships(a) or has_memberships(b):
+                continue
             if b.group not in found[a.group] and a.group not in found[b.group]:
                 cells = len(np.unique(a.codes.astype(np.int64) * b.n_levels + b.codes))
                 out.append(

@@ -226,7 +226,7 @@ def test_intervals_and_tests(animals, movers):
 
 def test_the_summary_says_what_is_known(animals, movers):
     text = " ".join(str(animals[0]).split())
-    assert "levels correlated by the pedigree given" in text
+    assert "levels correlated by the pedigree given: additive" in text
     assert "Heritability of animal" in text
     assert "have no rows" in text
     text = " ".join(str(movers[0]).split())
