@@ -39,7 +39,7 @@ def test_one_equation_is_the_mixed_model():
 
 
 def test_random_slopes_at_two_levels_are_the_mixed_model():
-    data = nested_rows(6, schools=40, slope=True)
+    data = nested_rows(6, schools=30, slope=True)
     text = """
     level: within
       s | y ~ m
