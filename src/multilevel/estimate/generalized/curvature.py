@@ -99,23 +99,28 @@ class Surface:
         H = self.T.T @ H @ self.T + self.penalty.hessian(self.phi)
         return np.asarray((H + H.T) / 2.0)
 
-    def differenced(self, phi: Array, gradient: Array | None = None) -> Array:
+    def differenced(
+        self, phi: Array, gradient: Array | None = None, *, on_the_way: bool = False
+    ) -> Array:
         """Differences of the exact gradient at ``phi``; the point set last is another one.
 
         Central where that is cheap, else forward from ``gradient`` (error about 1e-5 of itself).
+        ``on_the_way`` leaves out the other half where the optimum is still far.
         """
         P = len(phi)
         g = self.gradient_at(phi) if gradient is None else gradient
-        H = np.empty((P, P))
         central = gradient is None or P * self._work() < CENTRAL_WORK
-        for a in range(P):
-            h = (STEP if central else FORWARD_STEP) * max(1.0, abs(float(phi[a])))
-            step = np.zeros(P)
-            step[a] = h
-            up = self.gradient_at(phi + step)
-            H[a] = (up - self.gradient_at(phi - step)) / (2.0 * h) if central else (up - g) / h
+        h = (STEP if central else FORWARD_STEP) * np.maximum(1.0, np.abs(phi))
         self.kind = "differenced gradient"
-        return (H + H.T) / 2.0
+        H = (self._gradients(phi, h) - g) / h[:, None]
+        if not central or (on_the_way and newton_decrement(g, (H + H.T) / 2.0) > FRESH):
+            return np.asarray((H + H.T) / 2.0)
+        H = 0.5 * (H + (g - self._gradients(phi, -h)) / h[:, None])
+        return np.asarray((H + H.T) / 2.0)
+
+    def _gradients(self, phi: Array, h: Array) -> Array:
+        """Gradients (P, P) after a step in each parameter."""
+        return np.stack([self.gradient_at(phi + step) for step in np.diag(h)])
 
     def _work(self) -> float:
         """Rows times quadrature nodes: what an evaluation costs, the same on every machine."""
@@ -127,7 +132,7 @@ class Surface:
         if self._stage == "cheap":
             H = self.cheap()
             if H is None:
-                return g, self._form(phi, g)
+                return g, self._form(phi, g, on_the_way=True)
             if self.kind == "exact":
                 self._formed_at = 0.0
             elif newton_decrement(g, H) < UPDATE_BELOW:
@@ -139,18 +144,18 @@ class Surface:
         H = self._H if self._H is not None else np.eye(len(g))
         if self._stage == "cheap":
             if self.kind != "exact" and self._is_slow(newton_decrement(g, H), 0.5):
-                return g, self._form(phi, g)
+                return g, self._form(phi, g, on_the_way=True)
             return g, H
         decrement = newton_decrement(g, H)
         if self._stage == "updated" and (decrement < NEAR or self._is_slow(decrement, 0.3)):
-            return g, self._form(phi, g)
+            return g, self._form(phi, g, on_the_way=True)
         if self._stage == "differenced" and decrement > DONE and self._is_slow(decrement, 0.1):
-            return g, self._form(phi, g)
+            return g, self._form(phi, g, on_the_way=True)
         return g, H
 
-    def _form(self, phi: Array, g: Array) -> Array:
+    def _form(self, phi: Array, g: Array, *, on_the_way: bool = False) -> Array:
         """Difference the gradient here, and go on from there."""
-        self._H = self.differenced(phi, g)
+        self._H = self.differenced(phi, g, on_the_way=on_the_way)
         self._stage, self._decrements = "differenced", []
         self._formed_at = newton_decrement(g, self._H)
         self._last = phi.copy(), g
