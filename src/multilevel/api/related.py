@@ -126,7 +126,7 @@ class RelatedFit(MultilevelFit):
     ... )
     >>> m = mlm.fit("y ~ 1 + (1 | sheep)", data, related={"sheep": family})
     >>> m.icc()["component"].tolist()
-    ['heritability', 'average row']
+    ['heritability']
     """
 
     def _like(self, prepared: Prepared, fit: Fit) -> RelatedFit:
