@@ -98,9 +98,10 @@ def prepare_structured(design: Design, *, method: Method) -> StructuredPrepared:
     if layout is None:
         raise EstimationError("A residual structure is needed.", "none", "use prepare(design)")
     plain = prepare(design, method=method)
-    problem = StructuredProblem(
-        design, layout, plain.scaling, [block.structure for block in design.blocks]
-    )
+    with blas_threads(0):
+        problem = StructuredProblem(
+            design, layout, plain.scaling, [block.structure for block in design.blocks]
+        )
     if design.n <= design.X.shape[1] + layout.n_parameters + 1:
         raise EstimationError(
             "There must be more rows than parameters.",
@@ -110,7 +111,8 @@ def prepare_structured(design: Design, *, method: Method) -> StructuredPrepared:
         )
     if problem.is_crossed:
         return _prepare_crossed(plain, problem)
-    patterns = None if problem.scales.n_parameters else find_patterns(problem)
+    with blas_threads(0):
+        patterns = None if problem.scales.n_parameters else find_patterns(problem)
     why = "nested engine: rows are whitened by unit at each evaluation; cost grows with the rows"
     if patterns is not None:
         k = patterns.n_patterns
