@@ -90,7 +90,7 @@ def fit_latent_mean(
                             slope=slope)  # fmt: skip
     columns[response] = design.y
     model = sem(plan.text, Table(pd.DataFrame(columns)), cluster=question.cluster,
-                allow=(*allow, "inadmissible"))  # fmt: skip
+                allow=allow)  # fmt: skip
     if not isinstance(model, StructuralResult):
         raise ModelError("A latent cluster mean belongs to Gaussian outcomes.",
                          type(model).__name__, "use mlm.sem with families=")  # fmt: skip

@@ -114,11 +114,18 @@ def fit_within_bounds(
             "free these covariances, or make a random slope fixed",
         )
     objective = problem.objective(model)
-    theta = start_values(model, list(problem.moments)) if fit is None else fit.theta
-    roots = tuple(
-        Root(b, tuple(range(len(b.names))), len(b.names), _unit(problem, b, theta)) for b in blocks
-    )
-    found = [p for p in (_from(objective, roots, theta, floor) for floor in _FLOORS) if p]
+    starts = [start_values(model, list(problem.moments))]
+    if fit is not None:
+        starts.insert(0, fit.theta)
+    found: list[tuple[RootMap, Path, Array]] = []
+    for theta in starts:
+        roots = tuple(
+            Root(b, tuple(range(len(b.names))), len(b.names), _unit(problem, b, theta))
+            for b in blocks
+        )
+        found += [p for p in (_from(objective, roots, theta, floor) for floor in _FLOORS) if p]
+        if any(path.converged for _, path, _ in found):
+            break
     if not found:
         raise EstimationError(
             "The likelihood must exist at the start values.", "it does not, inside the bounds",

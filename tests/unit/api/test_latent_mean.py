@@ -148,6 +148,13 @@ def test_no_variance_between_clusters_ends_at_the_boundary():
     assert "AT THE BOUNDARY" in repr(found)
 
 
+def test_a_random_slope_that_does_not_vary_ends_at_the_boundary():
+    found = mlm.fit("y ~ x + z + w + between(x, g, latent=True) + (x | g)", _data(2, 60))
+    assert found.is_singular
+    assert not found.model.inadmissible
+    assert found.certificate.is_certified
+
+
 def test_other_verbs_refuse_in_words(tmp_path):
     found = mlm.fit(CENTRED, _data(7))
     for verb in ("icc", "r2", "simulate", "bootstrap", "profile", "residuals"):
