@@ -27,7 +27,7 @@ _HOME = {
     "mediate": "multilevel.api.mediate",
     "invariance": "multilevel.api.invariance",
     "InvarianceResult": "multilevel.api.invariance",
-    "MediationResult": "multilevel.api.mediate",
+    "MediationResult": "multilevel.api.mediation_result",
     "StructuralResult": "multilevel.api.structural_result",
     "read": "multilevel.tables.read",
     "Table": "multilevel.tables.table",
@@ -76,8 +76,8 @@ if TYPE_CHECKING:
     from multilevel.api.irt_result import ItemResponseFit as ItemResponseFit
     from multilevel.api.latent_mean_result import LatentMeanFit as LatentMeanFit
     from multilevel.api.marginal_effects import for_marginaleffects as for_marginaleffects
-    from multilevel.api.mediate import MediationResult as MediationResult
     from multilevel.api.mediate import mediate as mediate
+    from multilevel.api.mediation_result import MediationResult as MediationResult
     from multilevel.api.related import RelatedFit as RelatedFit
     from multilevel.api.relationships import decay as decay
     from multilevel.api.relationships import pedigree as pedigree

@@ -21,6 +21,7 @@ from multilevel.estimate.generalized.curvature import Surface
 from multilevel.estimate.generalized.penalty import Penalty
 from multilevel.estimate.generalized.records import Approximation
 from multilevel.estimate.records import Certificate
+from multilevel.estimate.structural_mixed_scale import LogVariances
 from multilevel.estimate.structural_mixed_start import mixed_pattern, mixed_start
 from multilevel.estimate.trust_region import Path, minimise, newton_decrement
 from multilevel.likelihood.generalized.grid import MAX_NODES
@@ -36,7 +37,7 @@ Array = NDArray[np.float64]
 _TOLERANCE = 1e-9
 _MAX_ITERATIONS = 200
 _EDGE = 1e-4  # share of a variance left over by other effects, below which it is at the boundary
-DEFAULT_POINTS = {1: 7, 2: 7}
+DEFAULT_POINTS = {1: 7, 2: 7, 3: 5}
 ROW_POINTS = {1: 15, 2: 9, 3: 5}  # latent variables of rows: few values for each
 
 
@@ -114,8 +115,7 @@ def fit_mixed(
         path, kind, more, extra = _search(final, path.theta)
         history, done = history + more, done + extra
     certificate = _certify(final, path, kind, history, done)
-    if not certificate.is_certified:
-        _refuse_edge(layout, path.theta)
+    _refuse_edge(layout, path.theta)
     final.value(path.theta)
     scores = final.cluster_scores()
     off = _error(layout, final, points, seed, draws)
@@ -141,9 +141,10 @@ def _is_laplace(points: int | tuple[int, ...]) -> bool:
 
 def _search(objective: MixedObjective, theta: Array) -> tuple[Path, str, list[float], int]:
     """Minimise in units of standard errors: end, kind of curvature, history, iterations."""
-    T = np.diag(_units(objective, theta))
-    surface = Surface(cast(GeneralizedObjective, objective), T, Penalty())
-    phi = theta / np.diag(T)
+    moved = LogVariances(objective, theta)
+    T = np.diag(_units(moved, moved.coordinates(theta)))
+    surface = Surface(cast(GeneralizedObjective, moved), T, Penalty())
+    phi = moved.coordinates(theta) / np.diag(T)
     history: list[float] = []
     done = 0
     for attempt in range(4):
@@ -155,21 +156,22 @@ def _search(objective: MixedObjective, theta: Array) -> tuple[Path, str, list[fl
             phi = path.theta
             path.gradient, path.curvature = surface.final(phi)
         except LikelihoodError as error:
-            _refuse_edge(objective.layout, T @ surface.phi)
+            _refuse_edge(objective.layout, moved.parameters(T @ surface.phi))
             raise EstimationError(error.must, error.found, error.remedy) from error
         history, done = history + path.history, done + path.iterations
         path.decrement = newton_decrement(path.gradient, path.curvature)
         if path.decrement < _TOLERANCE or (attempt and path.decrement < 1e-6):
             break
         surface.resume()
-    inverse = 1.0 / np.diag(T)
-    path.theta = T @ path.theta
-    path.gradient = path.gradient * inverse
-    path.curvature = path.curvature * np.outer(inverse, inverse)
+    unit = np.diag(T)
+    path.theta = moved.parameters(T @ phi)
+    path.gradient, path.curvature = moved.back(
+        path.theta, path.gradient / unit, path.curvature / np.outer(unit, unit)
+    )
     return path, surface.kind, history, done
 
 
-def _units(objective: MixedObjective, theta: Array) -> Array:
+def _units(objective: LogVariances, theta: Array) -> Array:
     """(q,) about one standard error of every parameter."""
     scores = objective.cluster_scores()
     if scores is not None:
@@ -259,6 +261,20 @@ def _refuse_edge(layout: MixedLayout, theta: Array) -> None:
                 "Residual variances are positive.",
                 f"at the best point found that of {name} at the within level is zero",
                 f"take a relation of {name} out, or fix its variance, {name} ~~ 0.1*{name}",
+            )
+    for p, home in zip(design.model.parameters, design.model.homes, strict=True):
+        if not (p.is_variance and p.is_free and home != "within" and p.lhs in design.outcomes):
+            continue
+        scale = 1.0
+        if design.model.is_gaussian(p.lhs):
+            scale = float(np.nanvar(design.values[:, design.outcomes.index(p.lhs)]))
+        if theta[p.free] < _EDGE * scale:
+            raise EstimationError(
+                "Variances of random effects are positive.",
+                f"at the best point found that of {p.lhs} at the {home} level is zero "
+                f"({p.name}: {theta[p.free]:.2g})",
+                f"fix it, {p.lhs} ~~ 0*{p.lhs}, where a predictor carries the differences between "
+                f"clusters; else take {p.lhs} out of that level",
             )
     for block, place in zip(layout.blocks, layout.places, strict=True):
         P = [block.kinds[i] for i in block.pivots]
