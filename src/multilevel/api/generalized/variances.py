@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 import numpy as np
@@ -159,55 +159,48 @@ class GeneralizedVarianceMethods(GeneralizedDiagnosticMethods):
         texts = [str(one) for one in self.advice]
         return overview(self._evidence(), texts, np.random.default_rng(seed))
 
-    # -- what has no sound answer here ---------------------------------------------------------
 
-    def intraclass_correlations(self) -> NoReturn:
-        """Refused: which scale is meant must be said; see ``icc``."""
-        raise _elsewhere("An intraclass correlation belongs to a scale here.", "icc(scale=...)")
+def _refusing(name: str, must: str, call: str) -> Callable[..., NoReturn]:
+    """A method that says why it has no sound answer here, and what to use."""
 
-    def comparisons(self, *_arguments: object, **_options: object) -> NoReturn:
-        """Refused: differences of responses depend on all predictors; see
-        ``average_comparisons``."""
-        raise _elsewhere(
-            "A difference of expected responses depends on all predictors here.",
-            "average_comparisons(variable)",
-        )
+    def method(self: GeneralizedVarianceMethods, *_args: object, **_options: object) -> NoReturn:
+        raise InferenceError(must, f"{name}() of a {self.design.family.label} model", f"use {call}")
 
-    def cluster_covariance(self, *_arguments: object, **_options: object) -> NoReturn:
-        """Refused: responses of a cluster have no one covariance matrix; see ``icc``."""
-        raise _elsewhere(
-            "The covariance of responses depends on their means here.",
-            'random_covariance for G, or icc("observation") for the correlation of two responses',
-        )
-
-    def conditional_aic(self) -> NoReturn:
-        """Refused: Vaida & Blanchard's form is for normal residuals; see ``aic``."""
-        raise _elsewhere(
-            "The conditional AIC of Vaida & Blanchard 2005 is for normal residuals.", "aic"
-        )
-
-    def heteroscedasticity(self, *_arguments: object, **_options: object) -> NoReturn:
-        """Refused: variances follow the means here; see ``checks``."""
-        raise _elsewhere(
-            "The variance of the response follows its mean here.",
-            "checks() for its dispersion, or a model for the dispersion: fit(..., "
-            'dispersion="~ group")',
-        )
-
-    def row_diagnostics(self) -> NoReturn:
-        """Refused: see ``residuals`` and ``influence``."""
-        raise _elsewhere(
-            "Leverage of rows is defined for linear models.",
-            "residuals(kind) for rows and influence() for clusters",
-        )
-
-    def residual_autocorrelation(self, *_arguments: object, **_options: object) -> NoReturn:
-        """Refused: there is no residual to correlate in time; see ``residuals``."""
-        raise _elsewhere(
-            "Residuals that are correlated in time belong to linear models.",
-            'residuals("quantile") by time, or a random effect for time such as ar1(0 + time | id)',
-        )
+    method.__name__ = name
+    method.__doc__ = f"Not defined here: {must} Raises ``InferenceError``; use ``{call}``."
+    return method
 
 
-def _elsewhere(must: str, call: str) -> InferenceError:
-    return InferenceError(must, "a generalized model", f"use {call}")
+#: Methods of linear fits that have no sound answer here: why, and what to use.
+ELSEWHERE: dict[str, tuple[str, str]] = {
+    "intraclass_correlations": (
+        "An intraclass correlation belongs to a scale here.",
+        "icc(scale=...)",
+    ),
+    "comparisons": (
+        "A difference of expected responses depends on all predictors here.",
+        "average_comparisons(variable)",
+    ),
+    "cluster_covariance": (
+        "The covariance of responses depends on their means here.",
+        'random_covariance for G, or icc("observation") for the correlation of two responses',
+    ),
+    "conditional_aic": (
+        "The conditional AIC of Vaida & Blanchard 2005 is for normal residuals.",
+        "aic",
+    ),
+    "heteroscedasticity": (
+        "The variance of the response follows its mean here.",
+        'checks(), or a model for the dispersion: fit(..., dispersion="~ group")',
+    ),
+    "row_diagnostics": (
+        "Leverage of rows is defined for linear models.",
+        "residuals(kind) for rows and influence() for clusters",
+    ),
+    "residual_autocorrelation": (
+        "Residuals that are correlated in time belong to linear models.",
+        'residuals("quantile") by time, or a random effect such as ar1(0 + time | id)',
+    ),
+}
+for _name, (_must, _call) in ELSEWHERE.items():
+    setattr(GeneralizedVarianceMethods, _name, _refusing(_name, _must, _call))

@@ -176,23 +176,34 @@ def generalized_variance_function(
                 error if error > 0.0 else float("nan"), *bounds,
             )
         )  # fmt: skip
+    least, smallest, sentence = _least(evidence, t, a, own, rest)
+    return VarianceFunction(block.group, term, least, smallest, tuple(rows), sentence + (
+        f" Within clusters: {latent_words(evidence, level)}."
+    ))  # fmt: skip
+
+
+def _least(
+    evidence: GeneralizedEvidence, t: int, a: int, own: list[int], rest: float
+) -> tuple[float, float, str]:
+    """Where the latent variance is smallest, how large it is there, and both in words."""
+    block = evidence.design.blocks[t]
+    term, place = block.names[a], own.index(a)
     G = evidence.fit.random_covariance[t][np.ix_(own, own)]
-    slope = float(G[place, place])
-    least = -float(G[place] @ base) / slope if slope > 0 else float("nan")
-    point = base.copy()
+    point = np.array([1.0 if block.names[k] == INTERCEPT else 0.0 for k in own])
+    if not G[place, place] > 0.0:
+        constant = float(point @ G @ point) + rest
+        words = f"The slope of {term} does not vary over {block.group}: the variance is constant."
+        return float("nan"), constant, words
+    least = -float(G[place] @ point) / float(G[place, place])
     point[place] = least
-    smallest = float(point @ G @ point) + rest if slope > 0 else float(between[0]) + rest
+    smallest = float(point @ G @ point) + rest
+    low, high = float(block.columns[:, a].min()), float(block.columns[:, a].max())
     inside = "inside" if low <= least <= high else "outside"
-    sentence = (
-        f"The slope of {term} does not vary over {block.group}: the variance is constant."
-        if not slope > 0
-        else f"On the {evidence.family.link} scale the variance between {block.group} levels "
-        f"depends on {term}: the latent variance is smallest, {smallest:.3f}, at {term} = "
-        f"{least:.3f} ({inside} the observed range {low:.3f} to {high:.3f}), and grows to both "
-        "sides."
-    )
-    words = f"{sentence} Within clusters: {latent_words(evidence, level)}."
-    return VarianceFunction(block.group, term, least, smallest, tuple(rows), words)
+    return least, smallest, (
+        f"On the {evidence.family.link} scale the variance between {block.group} levels depends "
+        f"on {term}: the latent variance is smallest, {smallest:.3f}, at {term} = {least:.3f} "
+        f"({inside} the observed range {low:.3f} to {high:.3f}), and grows to both sides."
+    )  # fmt: skip
 
 
 def _find(evidence: GeneralizedEvidence, term: str, group: str | None) -> tuple[int, int]:
