@@ -43,6 +43,7 @@ from multilevel.interpret.structural_mixed import (
 from multilevel.report.document import Picture
 from multilevel.report.html import render_html
 from multilevel.report.layout import WIDTH, Section, render_text
+from multilevel.report.plots.structural import check_structural_picture, paths_picture
 from multilevel.report.structural_mixed import MixedReport, mixed_sections, mixed_title
 
 if TYPE_CHECKING:
@@ -258,15 +259,19 @@ class MixedStructuralResult(StructuralResult):
         return frame_of_records(mixed_r_squared(self.mixed), LatentResponseVariance)
 
     def plot(self, name: str = "paths", **options: Any) -> ggplot:
-        """Draw ``"indirect"`` (distribution of defined parameters), as in ``StructuralResult``.
+        """Draw ``"paths"`` or ``"indirect"``, as ``StructuralResult.plot``.
 
         Raises
         ------
-        InferenceError : ``"paths"``, or as there.
+        InferenceError : ``"paths"`` with several cluster columns, or as there.
         """
-        if name == "paths":
+        if name != "paths":
+            return super().plot(name, **options)
+        check_structural_picture(name, options)
+        if len(self.mixed.layout.design.factors) > 1:
             self._none("Path diagrams", 'read parameters(), or draw plot("indirect")')
-        return super().plot(name, **options)
+        tests = z_tests(*table_values(self.mixed), self._full(None), 0.95)
+        return paths_picture(self.fit.model, tests, 0)
 
     def drawn_pictures(self, terms: Sequence[str] | None) -> list[Picture]:
         """Pictures of a report: the distribution of defined parameters, where there are any."""

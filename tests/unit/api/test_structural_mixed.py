@@ -128,7 +128,6 @@ def test_verbs_of_exact_models_refuse():
         lambda: model.fit_measures,
         lambda: model.modification_indices(),
         lambda: model.level_two_slopes(),
-        lambda: model.plot("paths"),
         lambda: model.defined(interval="profile"),
     ):
         with pytest.raises(InferenceError):
@@ -137,6 +136,10 @@ def test_verbs_of_exact_models_refuse():
         model.factor_scores()
     with pytest.raises(InferenceError, match="observed or robust"):
         model.vcov(std_errors="expected")
+
+
+def test_paths_are_drawn_for_one_cluster_column():
+    assert ordinal().plot("paths").labels.title == "Paths"
 
 
 def test_monte_carlo_intervals_of_defined_parameters():
