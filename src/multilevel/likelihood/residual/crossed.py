@@ -128,8 +128,11 @@ class CrossedObjective(StructuredObjective):
         side = np.concatenate([r.reshape(-1, r.shape[2]) for r in self.cross.rhs])
         return np.asarray(self._given(inner) @ side)
 
-    def _columns(self, inner: GaussianObjective) -> tuple[Array, Array, Array]:
-        Q, top, b = self.problem.n_random, self._top(inner), self._solved(inner)
+    def _columns(
+        self, inner: GaussianObjective, top: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        Q, b = self.problem.n_random, self._solved(inner)
+        top = self._top(inner) if top is None else top
         b = b @ top
         Y = self._W[:, Q:] @ top - self._ZW @ b
         before = self._scaled[:, Q:] @ top - self._Z_scaled @ b

@@ -238,9 +238,34 @@ class StructuredObjective:
         top[:, p] = np.append(-profile.beta, 1.0) / np.sqrt(profile.sigma2)
         return top if self.reml else top[:, p:]
 
-    def _columns(self, inner: GaussianObjective) -> tuple[Array, Array, Array]:
-        """Columns with ``I - UY'`` the whitened ``P`` within units; Y before whitening too."""
-        problem, Q, top = self.problem, self.problem.n_random, self._top(inner)
+    def projection(self, psi: Array) -> tuple[Array, Array]:
+        """Columns ``U, Y`` (n, c), sorted rows: within units ``I - UY'`` is the whitened P.
+
+        ``P = V^-1 - V^-1 X (X'V^-1 X)^-1 X'V^-1`` relative to sigma2. The first p columns of both
+        are the whitened ``V^-1 X R^-1``, ``R'R = X'V^-1 X``.
+        """
+        inner = self.ensure(psi)
+        profile, p = inner.profile, self.problem.p
+        if profile is None:
+            raise ValueError("the objective is not set")
+        top = np.zeros((p + 1, p))
+        top[:p] = np.linalg.solve(profile.R, np.eye(p))
+        return self._columns(inner, top)[:2]
+
+    def whitened(self, psi: Array) -> Array:
+        """Whitened sorted rows ``[Z X y]`` (n, Q + p + 1), scaled problem."""
+        self.ensure(psi)
+        return self._W
+
+    def _columns(
+        self, inner: GaussianObjective, top: Array | None = None
+    ) -> tuple[Array, Array, Array]:
+        """Columns with ``I - UY'`` the whitened ``P`` within units; Y before whitening too.
+
+        By ``top`` of the score, which has the residual as a column, unless another is given.
+        """
+        problem, Q = self.problem, self.problem.n_random
+        top = self._top(inner) if top is None else top
         if not isinstance(inner.engine, NestedEngine):
             raise ValueError("the objective is not set")
         scaled = self._scaled

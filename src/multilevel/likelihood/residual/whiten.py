@@ -221,6 +221,21 @@ class Whitener:
                 out[stack.rows] = np.linalg.solve(stack.root(), E[stack.rows])
         return np.asarray(out * self.sd[:, None])
 
+    def inverse_diagonal(self) -> Array:
+        """Diagonal of ``R^-1`` (relative to sigma2): (n,)."""
+        out = np.ones(self.n)
+        if self.is_markov and self.layout.maps:
+            out = self._s**2
+            out[:-1] += (self._r[1:] * self._s[1:]) ** 2
+        elif self.layout.maps:
+            for stack in self._stacks:
+                out[stack.rows] = (stack.root() ** 2).sum(axis=1)
+        return np.asarray(out / self.sd**2)
+
+    def total(self) -> float:
+        """``1'R1`` relative to sigma2: the sum of all residual covariances."""
+        return float((self._times_root(self.sd[:, None]) ** 2).sum())
+
     # -- first derivatives ---------------------------------------------------------------------
 
     def score(self, U: Array, Y: Array, Y_scaled: Array) -> Array:
