@@ -24,6 +24,13 @@ from multilevel.estimate.fit import ESCAPE_GAIN, Solution, in_user_units
 from multilevel.estimate.prepare import Prepared, prepare
 from multilevel.estimate.records import Certificate, Fit
 from multilevel.estimate.start import moment_start
+from multilevel.estimate.structured_limit import (
+    BOUNDARY,
+    LEAST_GAIN,
+    WIDEST,
+    Recentred,
+    sinking_words,
+)
 from multilevel.estimate.structured_report import residual_fit
 from multilevel.estimate.trust_region import Path, minimise, newton_decrement
 from multilevel.likelihood.blocks.cross_products import CrossProducts
@@ -45,7 +52,6 @@ NEAR_BY_ROWS = 1e-11  # the same for differences, which cost as much as many ave
 SECONDS_PER_ENTRY = 1e-7  # of a gradient, per entry of the rows [Z X y]; measured
 DIFFERENCED_BELOW = 1.2  # seconds per differenced Hessian up to which it is formed
 SMALLEST_SD = 1e-3  # of a row relative to another, below which its variance goes to zero
-WIDEST = 5.0  # log ratio of standard deviations of random effects that is no longer a finding
 FAR, EDGE = 15.0, 1e-2  # unconstrained parameters beyond, pivots below: at the edge
 WEAK = 1e-7  # smallest scaled curvature below which parameters are not told apart
 
@@ -209,10 +215,23 @@ class _Solver:
             max_iterations=self.max_iterations,
             noise=lambda: 0.0,
             start_value=self.search.value(psi),
+            least_gain=LEAST_GAIN if self.prepared.problem.scales.n_parameters else 0.0,
         )
         self.account.iterations += path.iterations
         self.account.history += path.history
         return path
+
+    def from_the_widest(self, path: Path) -> Path:
+        """The search repeated from the clusters that vary most, where others do not vary."""
+        if self.prepared.problem.scales.widest(path.theta[self.r :]) <= WIDEST:
+            return path
+        moved = Recentred(self.prepared.problem, path.theta, self.r)
+        if not moved.is_needed:
+            return path
+        other = _Solver(replace(self.prepared, problem=moved.problem), self.max_iterations)
+        found = moved.back(other.descend(moved.forth(path.theta)))
+        self.account.iterations += other.account.iterations
+        return found if found.value <= path.value else path
 
     def at_boundary(self, path: Path) -> Path:
         """Set near-zero factors to exact zeros if that costs nothing."""
@@ -231,7 +250,7 @@ class _Solver:
 
     def run(self, psi_start: Array | None) -> tuple[Path, Certificate]:
         """Start, descend, prove or leave the boundary, certify."""
-        path = self.descend(self.start(psi_start))
+        path = self.from_the_widest(self.descend(self.start(psi_start)))
         directions = []
         for _ in range(6):
             path = self.at_boundary(path)
@@ -259,22 +278,28 @@ class _Solver:
             evaluations += self.search.n_evaluations
         certificate = replace(certificate, evaluations=evaluations)
         edge = self._edge(path.theta)
-        if edge and certificate.is_certified:
+        if edge and self._sinks(path.theta) and certificate.is_certified:
+            certificate = replace(
+                certificate, status="singular", sentence=BOUNDARY, notes=(*certificate.notes, edge)
+            )
+        elif edge and certificate.is_certified:
             certificate = replace(certificate, notes=(*certificate.notes, edge))
         elif edge:
             certificate = replace(certificate, sentence=f"{certificate.sentence} {edge}")
         return path, certificate
+
+    def _sinks(self, psi: Array) -> bool:
+        """Whether standard deviations of random effects go to zero in some clusters."""
+        return self.prepared.problem.scales.widest(psi[self.r :]) > WIDEST
 
     def _edge(self, psi: Array) -> str:
         """What to say where residual parameters run to the edge of their range."""
         self.objective.ensure(psi)
         whitener, layout = self.objective.whitener, self.prepared.layout
         phi = psi[self.r : self.r + whitener.n_parameters]
-        if self.prepared.problem.scales.widest(psi[self.r :]) > WIDEST:
-            return (
-                "The standard deviation of random effects goes to zero in some clusters: take the"
-                " predictor out of random_scale=, or leave the random effect out."
-            )
+        if self._sinks(psi):
+            blocks, scales = self.prepared.plain.design.blocks, self.prepared.problem.scales
+            return sinking_words(blocks, scales.log_sds(psi[self.r :]))
         if float(whitener.sd.min()) < SMALLEST_SD * float(whitener.sd.max()):
             return (
                 "The residual variance of some rows goes to zero: use one variance for more rows,"
@@ -333,6 +358,21 @@ def solve_structured(
     fit = replace(fit, residual=residual, theta_curvature=path.curvature[:r, :r])
     fit.seconds["estimation"] = time.perf_counter() - began
     return whitened, fit
+
+
+def from_the_widest(prepared: StructuredPrepared, psi: Array) -> tuple[StructuredPrepared, Array]:
+    """The same model at the same point, ready for differences in its parameters.
+
+    Where standard deviations of random effects go to zero in some clusters, predictors of standard
+    deviations count from the clusters that vary most; else nothing changes.
+    """
+    problem, r = prepared.problem, sum(m.n_parameters for m in prepared.problem.maps)
+    if problem.scales.widest(psi[r:]) <= WIDEST:
+        return prepared, psi
+    moved = Recentred(problem, psi, r)
+    if not moved.is_needed:
+        return prepared, psi
+    return replace(prepared, problem=moved.problem), moved.forth(psi)
 
 
 def _plan(prepared: StructuredPrepared, cross: CrossProducts) -> EnginePlan:

@@ -12,6 +12,8 @@ from multilevel.model.covariance.correlation import natural_names
 from multilevel.model.scale_power import POWER_OF_MEAN
 
 Array = NDArray[np.float64]
+#: A log standard deviation with a larger error has run off to a limit: no error is reported.
+LARGEST_ERROR = 100.0
 
 
 def residual_fit(layout: ResidualLayout, path: Path, logdet: float, r: int) -> ResidualFit:
@@ -29,6 +31,8 @@ def residual_fit(layout: ResidualLayout, path: Path, logdet: float, r: int) -> R
         ) / 2e-6
     with np.errstate(invalid="ignore"):
         errors = np.sqrt(np.einsum("ia,ab,ib->i", jacobian, covariance, jacobian))
+    runs_off = np.array([name.startswith("log_sd(") for name in names]) & (errors > LARGEST_ERROR)
+    errors = np.where(runs_off, np.nan, errors)
     term = layout.term
     return ResidualFit(
         title="independent, unequal variances" if term is None else term.title,

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from multilevel.errors import InferenceError
 from multilevel.estimate.prepare import Prepared
 from multilevel.estimate.records import Fit
-from multilevel.estimate.structured import StructuredPrepared
+from multilevel.estimate.structured import StructuredPrepared, from_the_widest
 from multilevel.estimate.structured_report import covariance_of
 from multilevel.infer.face import linear_basis
 from multilevel.infer.kenward_roger import KenwardRoger, from_tensors
@@ -57,6 +57,9 @@ def structured_satterthwaite(
     InferenceError : a criterion that does not curve upwards at the fit, no fixed effects.
     """
     _check_effects(fit)
+    moved, at = from_the_widest(prepared, psi)
+    if moved is not prepared:
+        return structured_satterthwaite(moved, fit, moved.objective(), at)
     k, scaling = len(psi), prepared.plain.scaling
     nu = fit.n - fit.n_fixed if fit.method == "reml" else fit.n
     sigma2 = _profile(objective, psi).sigma2

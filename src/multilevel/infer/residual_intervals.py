@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from multilevel.errors import InferenceError
 from multilevel.estimate.records import Fit
 from multilevel.estimate.structured import StructuredPrepared
+from multilevel.estimate.structured_limit import WIDEST
 from multilevel.estimate.structured_profile import profile_limits
 from multilevel.estimate.structured_report import covariance_of, reported
 from multilevel.infer.distributions import normal_quantile
@@ -62,7 +63,9 @@ def residual_parameters(
         moves[a] = reported(layout, phi + shift)[1] - record.estimates
     for i, name in enumerate(record.names):
         own = np.flatnonzero(np.abs(moves[:, i]) > 1e-12)
-        if len(own) == 1:
+        if not np.isfinite(record.std_errors[i]):
+            low[i] = high[i] = np.nan
+        elif len(own) == 1:
             step = np.zeros(len(phi))
             step[own[0]] = z * spread[own[0]]
             ends = reported(layout, phi - step)[1][i], reported(layout, phi + step)[1][i]
@@ -137,11 +140,13 @@ def _sentence(name: str, value: float) -> str:
             " against the reference)."
         )
     if name.startswith("log_sd("):
-        what = name.removeprefix("log_sd(")[:-1]
+        what, _, predictor = name.removeprefix("log_sd(")[:-1].rpartition(": ")
+        if abs(value) > WIDEST:
+            return f"The variance of random effects of {what} goes to zero along {predictor}."
         percent = 100.0 * float(np.expm1(2.0 * value))
         more = "larger" if percent >= 0.0 else "smaller"
         return (
-            f"The variance of random effects is {abs(percent):.1f}% {more} per unit of the last"
-            f" name of {what}."
+            f"The variance of random effects of {what} is {abs(percent):.1f}% {more} per unit of"
+            f" {predictor}."
         )
     return f"{name} is {value:.3f}."

@@ -22,6 +22,7 @@ from multilevel.design.random_scale import (
 from multilevel.design.records import Design
 from multilevel.errors import InferenceError
 from multilevel.estimate.records import Fit
+from multilevel.estimate.structured_limit import WIDEST
 from multilevel.infer.distributions import normal_quantile, normal_tail
 from multilevel.interpret.variance import INTERCEPT, find_block, find_level
 
@@ -84,6 +85,8 @@ def _effect(
     where: tuple[str, str, str], estimate: float, error: float, z: float, conf_level: float
 ) -> RandomScaleEffect:
     group, effect, term = where
+    if not np.isfinite(error) and abs(estimate) > WIDEST:
+        return _limit(where, estimate)
     ratio = estimate / error if error > 0.0 else float("nan")
     p_value = 2.0 * float(normal_tail(np.abs(ratio)))
     low, high = estimate - z * error, estimate + z * error
@@ -99,6 +102,23 @@ def _effect(
     return RandomScaleEffect(
         group, effect, term, estimate, error, ratio, p_value, sd[0], sd[1], sd[2],
         100.0 * (sd[0] - 1.0), variance[0], variance[1], variance[2], text,
+    )  # fmt: skip
+
+
+def _limit(where: tuple[str, str, str], estimate: float) -> RandomScaleEffect:
+    """An effect without bounds: the standard deviation of some clusters is zero."""
+    group, effect, term = where
+    what = "random intercepts" if effect == INTERCEPT else f"random slopes of {effect}"
+    none = float("nan")
+    change, to = (0.0, "high") if estimate < 0.0 else (float("inf"), "low")
+    text = (
+        f"The variance of the {what} of {group} goes to zero where {term} is {to} (a boundary "
+        "estimate: the coefficient has no bound, standard error or test)."
+    )
+    percent = -100.0 if estimate < 0.0 else float("inf")
+    return RandomScaleEffect(
+        group, effect, term, estimate, none, none, none, change, none, none,
+        percent, percent, none, none, text,
     )  # fmt: skip
 
 

@@ -84,6 +84,8 @@ def structured_shares(
         slopes[a] = (upper - lower) / (2.0 * STEP)
     covariance = covariance_of(record.curvature)
     variance = np.einsum("act,ab,bct->ct", slopes, covariance, slopes)
+    if any(n.startswith("log_sd(") for n in np.array(record.names)[np.isnan(record.std_errors)]):
+        variance[:] = np.nan  # variances of zero in some clusters: no curvature to go by
     z = float(normal_quantile(0.5 + conf_level / 2.0))
     out = []
     for t, block in enumerate(design.blocks):

@@ -22,7 +22,7 @@ from multilevel.design.residual_replay import new_residuals
 from multilevel.errors import InferenceError
 from multilevel.estimate.prepare import Prepared
 from multilevel.estimate.records import Fit
-from multilevel.estimate.structured_report import covariance_of
+from multilevel.estimate.structured_report import LARGEST_ERROR, covariance_of
 from multilevel.infer.distributions import normal_quantile
 from multilevel.interpret.fitted import fixed_part
 
@@ -89,13 +89,16 @@ def row_shares(prepared: Prepared, fit: Fit, data: Any, conf_level: float) -> Ro
     within, slopes_within = _within(fit, columns, len(kept))
     between, slopes_between = _between(prepared, fit, blocks)
     within = np.where(known, within, np.nan)
-    share = between / (between + within)
+    share = between / (between + within)  # 0 without variance between clusters: no interval
     curvature = fit.theta_curvature if fit.residual is None else fit.residual.curvature
     slopes = np.concatenate([slopes_between[0], slopes_within, slopes_between[1]])
     covariance = covariance_of(curvature)
     variance = np.einsum("kn,kl,ln->n", slopes, covariance, slopes)
     error = np.sqrt(np.maximum(variance, 0.0))  # of log(between / within), the logit
-    z, logit = float(normal_quantile(0.5 + conf_level / 2.0)), np.log(between / within)
+    error[error > LARGEST_ERROR] = np.nan  # a variance that is zero on the boundary
+    error[between <= 0.0] = np.nan
+    z = float(normal_quantile(0.5 + conf_level / 2.0))
+    logit = np.log(np.where(between > 0.0, between, np.nan) / within)
     whole = np.full((7, size), np.nan)
     whole[:, kept] = np.stack([
         between, within, np.sqrt(within), share, error * share * (1.0 - share),

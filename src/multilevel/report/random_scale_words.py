@@ -105,6 +105,8 @@ def scale_methods_sentence(fit: Fit, design: Design) -> str:
         listed = "; ".join(
             f"{e.effect} by {e.term} = {number(e.estimate, 3)} (SE = {number(e.std_error, 3)}, "
             f"{_p_words(e.p_value)})"
+            if np.isfinite(e.std_error)
+            else f"{e.effect} by {e.term} has no bound (a variance of zero, no standard error)"
             for e in found
         )
         parts.append(f"Effects on the log standard deviations: {listed}.")

@@ -12,7 +12,7 @@ Source: own derivation; checked against a dense likelihood and differences.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,16 +29,23 @@ class ScaledColumns:
     """The models for standard deviations of all blocks over sorted rows; frozen.
 
     Parameters ``alpha`` are per spread of the predictors, block by block, predictor by predictor,
-    effect by effect.
+    effect by effect; predictors count from ``origins`` (per scaled block, per spread), if given.
     """
 
-    def __init__(self, blocks: Sequence[RandomBlock], rows: NDArray[np.intp]) -> None:
+    def __init__(
+        self,
+        blocks: Sequence[RandomBlock],
+        rows: NDArray[np.intp],
+        origins: Mapping[int, Array] | None = None,
+    ) -> None:
         self._blocks, self._rows = blocks, rows
         self._at: list[tuple[int, int, Array, Array]] = []  # block, first column, rows, levels
         start = 0
         for k, block in enumerate(blocks):
             if block.scale is not None:
                 W = block.scale.columns[rows] / block.scale.spread
+                if origins is not None:
+                    W = W - origins[k]
                 levels = np.zeros((block.n_levels, W.shape[1]))
                 levels[block.codes[rows]] = W
                 self._at.append((k, start, W, levels))
@@ -84,6 +91,26 @@ class ScaledColumns:
                     "rescale its predictors, or leave one out",
                 )
             out[:, start : start + self._q[k]] *= np.exp(exponent)
+        return out
+
+    def counted_from(self, origins: Mapping[int, Array]) -> ScaledColumns:
+        """The same with predictors that count from ``origins``, ``{block: (a,)}`` per spread."""
+        return ScaledColumns(self._blocks, self._rows, origins)
+
+    def log_sds(self, phi: Array) -> list[Array | None]:
+        """Log standard deviations (J, q) per block, relative to predictors at the origin."""
+        out: list[Array | None] = [None] * len(self._blocks)
+        for (k, _, _, levels), alpha in zip(self._at, self._split(phi), strict=True):
+            out[k] = levels @ alpha
+        return out
+
+    def widest_levels(self, phi: Array) -> dict[int, Array]:
+        """Per scaled block the predictors (a,) of the level with the largest standard deviation,
+        of the effect whose standard deviations differ most."""
+        out = {}
+        for (k, _, _, levels), alpha in zip(self._at, self._split(phi), strict=True):
+            logs = levels @ alpha
+            out[k] = levels[logs[:, int(np.ptp(logs, axis=0).argmax())].argmax()]
         return out
 
     def widest(self, phi: Array) -> float:
