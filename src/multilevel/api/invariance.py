@@ -12,6 +12,8 @@ import numpy as np
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records
+from multilevel.api.structural_clusters import cluster_columns, is_stated_nested
+from multilevel.api.structural_mixed_door import are_crossed
 from multilevel.api.structural_result import StructuralResult, check_option
 from multilevel.design.structural import (
     MISSING,
@@ -35,7 +37,11 @@ from multilevel.infer.structural_invariance import (
     constraint_tests,
     difference_tests,
 )
-from multilevel.interpret.structural_invariance import highest_step, invariance_sentences
+from multilevel.interpret.structural_invariance import (
+    below_zero,
+    highest_step,
+    invariance_sentences,
+)
 from multilevel.model.structural.build import build_structural
 from multilevel.model.structural.identify import check_identified
 from multilevel.model.structural.invariance import InvarianceStep, plan_invariance
@@ -44,6 +50,7 @@ from multilevel.report.html import render_html
 from multilevel.report.layout import WIDTH, Section, render_text
 from multilevel.report.structural_document import structural_document
 from multilevel.report.structural_invariance import invariance_sections
+from multilevel.report.structural_levels import unit_lines
 from multilevel.report.write import check_report_path, write_document
 from multilevel.tables.table import Table, as_table
 
@@ -52,7 +59,7 @@ def invariance(
     text: str,
     data: Any,
     *,
-    cluster: str | None = None,
+    cluster: str | Sequence[str] | None = None,
     group: str | None = None,
     free: Sequence[str] = (),
     missing: Missing = "fiml",
@@ -63,17 +70,19 @@ def invariance(
 
     Without ``group``, across the two levels of ``cluster``: *configural* (same items), *weak*
     (equal loadings), *strong* (no residual variance of items between clusters besides: no cluster
-    bias; Jak, Oort & Dolan 2013). With ``group``, across groups, of rows or (with ``cluster``) of
-    clusters: *configural*, *weak*, *strong* (equal intercepts; means of the latent variables free
-    in all groups but the first), *strict* (equal residual variances). The first loading of each
-    latent variable is its unit, and its variance is free at each level and in each group.
+    bias; Jak, Oort & Dolan 2013). With three levels, ``cluster="school/class"``, across all three.
+    With ``group``, across groups, of rows or (with ``cluster``) of clusters: *configural*, *weak*,
+    *strong* (equal intercepts; means of the latent variables free in all groups but the first),
+    *strict* (equal residual variances). The first loading of each latent variable is its unit, and
+    its variance is free at each level and in each group.
 
     Parameters
     ----------
     text : the latent variables, ``f =~ y1 + y2 + y3``, one line each, and residual covariances
         ``y1 ~~ y2``; no levels and labels, the steps write these.
     data : any table.
-    cluster : column of the level-2 units.
+    cluster : column of the level-2 units; ``"school/class"``, or a list of columns from below, for
+        three levels or more.
     group : column of the groups.
     free : parameters to leave out of the equalities (partial invariance): ``"f =~ y4"``,
         ``"y4 ~ 1"``, ``"y4 ~~ y4"``.
@@ -110,11 +119,6 @@ def invariance(
     kind = check_std_errors(std_errors)
     if not 0.0 < alpha < 1.0:
         raise ModelError("alpha lies between 0 and 1.", repr(alpha), "write alpha=0.05")
-    if cluster is not None and not isinstance(cluster, str):
-        raise ModelError(
-            "invariance() compares two levels.", f"cluster={cluster!r}",
-            "name one column, and write models of three levels with equal labels in sem()",
-        )  # fmt: skip
     if cluster is None and group is None:
         raise ModelError(
             "Invariance is across levels or across groups.",
@@ -122,19 +126,26 @@ def invariance(
             'write cluster="school" (levels) or group="country" (groups)',
         )
     table = as_table(data)
+    clusters = cluster_columns(cluster, table)
+    if not is_stated_nested(cluster, table) and are_crossed(table, clusters):
+        raise ModelError(
+            "invariance() takes clusters that are nested.",
+            f"labels of {clusters[0]} that stand in several {clusters[1]}",
+            f'if they are different units there, write cluster="{"/".join(reversed(clusters))}"',
+        )
     groups = group_labels(table, group)
     if group is not None and len(groups) < 2:
         raise ModelError("Groups are compared with each other.", f"{group!r} has one value",
                          "name another column")  # fmt: skip
-    steps = plan_invariance(text, cluster=cluster, n_groups=len(groups), free=free)
-    results = _fit_steps(steps, table, cluster, group, groups, missing, kind)
+    steps = plan_invariance(text, clusters=clusters, n_groups=len(groups), free=free)
+    results = _fit_steps(steps, table, clusters, group, groups, missing, kind)
     return InvarianceResult(steps, results, alpha)
 
 
 def _fit_steps(
     steps: Sequence[InvarianceStep],
     table: Table,
-    cluster: str | None,
+    clusters: tuple[str, ...],
     group: str | None,
     groups: tuple[str, ...],
     missing: Missing,
@@ -143,8 +154,9 @@ def _fit_steps(
     """All steps on the same sums of the data."""
     models = []
     for step in steps:
-        parsed = parse_structural(step.text, cluster)
-        models.append(build_structural(parsed, cluster=cluster or "", groups=groups))
+        first = clusters[0] if clusters else None
+        parsed = parse_structural(step.text, first, clusters[1:])
+        models.append(build_structural(parsed, cluster=first or "", groups=groups))
         check_identified(models[-1])
     design = build_structural_design(models[0], table, group=group, missing=missing)
     problem = prepare_structural(design)
@@ -229,7 +241,8 @@ class InvarianceResult:
         Columns: ``step, minus2_loglik, n_parameters, chi_square, df, p_value, scaling,
         chi_square_scaled, p_value_scaled, cfi, tli, rmsea, rmsea_low, rmsea_high, cfi_robust,
         tli_robust, rmsea_robust, srmr_within, srmr_between, aic, bic, inadmissible`` (what
-        no population can have, in words; empty if nothing).
+        no population can have, in words; empty if nothing); with three levels also the SRMR of the
+        third, ``srmr_school``, where ``srmr_between`` is that of the second.
         """
         rows = []
         for (name, result), m in zip(self.results.items(), self._measures, strict=True):
@@ -245,6 +258,7 @@ class InvarianceResult:
                     "srmr_between": m.srmr_between, "aic": m.aic, "bic": m.bic,
                     "inadmissible": " ".join(result.inadmissible),
                 }
+                | {f"srmr_{level}": value for level, value in m.srmr_higher}
             )  # fmt: skip
         out = pd.DataFrame(rows)
         out.attrs["sentence"] = " ".join(self.sentences)
@@ -306,7 +320,9 @@ class InvarianceResult:
                 " boundary and the chi-square of the strong step needs no mixture."
             )
         for name, result in self.results.items():
-            out += [f"{name.capitalize()} step: {text}" for text in result.inadmissible]
+            out += [
+                f"{name.capitalize()} step: {t}" for t in below_zero(result.problem, result.fit)
+            ]
         return tuple(out)
 
     # -- words ---------------------------------------------------------------------------------
@@ -321,11 +337,9 @@ class InvarianceResult:
 
     def _title(self) -> tuple[str, ...]:
         model, design = self.results["configural"].fit.model, self.results["configural"].problem
-        where = f", clusters: {model.cluster}" if model.cluster else ""
+        where = f", clusters: {' in '.join(model.clusters)}" if model.cluster else ""
         compared = f"groups {', '.join(model.groups)}" if self._kind == "groups" else "levels"
-        return (f"Measurement invariance across {compared}{where}",
-                f"{design.design.n_rows} rows"
-                + f" in {design.design.n_clusters} clusters" * bool(model.cluster))  # fmt: skip
+        return (f"Measurement invariance across {compared}{where}", unit_lines(design.design)[0])
 
     def summary(self, *, width: int = WIDTH) -> str:
         """The summary as text of at most ``width`` characters per line."""

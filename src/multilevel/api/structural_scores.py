@@ -18,7 +18,7 @@ from multilevel.interpret.structural_scores import (
     factor_scores,
     score_reliability,
 )
-from multilevel.model.structural.records import LEVELS, Level
+from multilevel.model.structural.records import Level, StructuralModel
 
 if TYPE_CHECKING:
     from multilevel.estimate.structural import StructuralFit, StructuralProblem
@@ -51,14 +51,16 @@ class StructuralScoreMethods(ABC):
         ----------
         level : ``"within"`` (latent variables of each row, given its whole cluster), ``"between"``
             (latent variables, between parts of the variables on both levels, and random slopes of
-            each cluster), or None for both.
+            each cluster), or None for all. With three levels ``"within"`` or the name of the
+            cluster column; the parts and slopes of a class are then deviations from those of its
+            school, whose own include the mean.
         method : ``"regression"`` (posterior mean, shrunk) or ``"bartlett"`` (latent variables with
             indicators only; unbiased given the latent variable, not shrunk).
 
         Returns
         -------
         One line per unit and variable. Columns: ``level, group, cluster, row`` (position in the
-        table, from 0; missing at the between level), ``variable, kind`` (latent variable, between
+        table, from 0; missing above level 1), ``variable, kind`` (latent variable, between
         part, random slope), ``estimate, std_error, reliability``. Missing values and clusters of
         any size are taken as they are. ``attrs["sentence"]`` says what the numbers are.
 
@@ -76,7 +78,7 @@ class StructuralScoreMethods(ABC):
         >>> scores[["variable", "kind"]].iloc[0].tolist(), len(scores)
         (['mathach', 'between part'], 160)
         """
-        columns = factor_scores(self.problem, self.fit, *_checked(level, method))
+        columns = factor_scores(self.problem, self.fit, *_checked(self.fit.model, level, method))
         parts = [_frame(c) for c in columns]
         out = pd.concat(parts, ignore_index=True)
         out.attrs["sentence"] = _SENTENCES[method]
@@ -93,7 +95,7 @@ class StructuralScoreMethods(ABC):
         Columns: ``level, group, variable, cluster_size`` (rows used), ``n_clusters, reliability``
         (average over the units), ``lowest, highest``.
         """
-        columns = factor_scores(self.problem, self.fit, *_checked(level, method))
+        columns = factor_scores(self.problem, self.fit, *_checked(self.fit.model, level, method))
         out = frame_of_records(score_reliability(columns), ScoreReliability)
         out.attrs["sentence"] = (
             "Reliability is the share of the model-implied variance of the level that the score"
@@ -102,16 +104,20 @@ class StructuralScoreMethods(ABC):
         return out
 
 
-def _checked(level: str | None, method: str) -> tuple[tuple[Level, ...], ScoreMethod]:
+def _checked(
+    model: StructuralModel, level: str | None, method: str
+) -> tuple[tuple[Level, ...], ScoreMethod]:
     """The levels and the method asked for."""
-    if level is not None and level not in LEVELS:
+    titles = {model.level_name(one): one for one in model.levels}
+    if level is not None and level not in titles:
         raise ModelError(
-            "level is one of 'within', 'between', or None for both.", f"{level!r}",
+            f"level is one of {', '.join(map(repr, titles))}, or None for all.", f"{level!r}",
             'write level="within"',
         )  # fmt: skip
+    chosen = tuple(one for title, one in titles.items() if level in (None, title))
     for known in get_args(ScoreMethod):
         if method == known:
-            return tuple(one for one in LEVELS if level in (None, one)), known
+            return chosen, known
     raise ModelError(
         f"method is one of {', '.join(map(repr, SCORE_METHODS))}.", f"{method!r}",
         'write method="regression"',

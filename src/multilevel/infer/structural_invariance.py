@@ -159,7 +159,7 @@ def constraint_tests(
     )
     objective = problem.objective(larger)
     score = -0.5 * objective.gradient(theta)
-    information = objective.information(theta)
+    information = objective.expected_information(theta)
     own = back.T @ information @ back
     out = []
     for p in added:
@@ -171,7 +171,7 @@ def constraint_tests(
         size = float(score[p.free])
         statistic = size * size / left
         out.append(
-            ConstraintTest(step.name, p.name, p.level if model.cluster else "",
+            ConstraintTest(step.name, p.name, model.level_name(p.level) if model.cluster else "",
                            model.groups[p.group], float(theta[p.free]), size / left, statistic,
                            float(chi_square_tail(statistic, 1)))
         )  # fmt: skip
@@ -194,7 +194,7 @@ def _released(
     labels = [p.label for p in fit.model.parameters]
     for p in fit.model.parameters:
         mine = p
-        is_zero = p.is_variance and p.level == "between" and p.lhs in step.zeros and not p.is_free
+        is_zero = p.is_variance and p.level != "within" and p.lhs in step.zeros and not p.is_free
         if is_zero or (p.label in step.labels and p.is_free):
             if is_zero or p.free in used:
                 mine = replace(p, free=len(values), value=float("nan"))

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from multilevel.estimate.structural import StructuralFit, StructuralProblem
 from multilevel.infer.structural_fit import FitMeasures
 from multilevel.infer.structural_invariance import ConstraintTest, InvarianceTest
+from multilevel.interpret.structural import inadmissible
 from multilevel.model.structural.invariance import InvarianceStep
 
 _CFI = 0.01  # Cheung & Rensvold 2002 (Struct. Equ. Modeling 9:233)
@@ -77,6 +79,26 @@ def invariance_sentences(
     elif first.model.df == 0:
         out.append("The configural model is saturated, so that its own fit cannot be tested.")
     return tuple(out)
+
+
+def below_zero(problem: StructuralProblem, fit: StructuralFit) -> tuple[str, ...]:
+    """What no population can have, the negative variances of a step in one sentence."""
+    negative = [
+        p for p in fit.model.parameters
+        if p.is_variance and p.is_free and fit.theta[p.free] < 0.0
+    ]  # fmt: skip
+    if not negative:
+        return inadmissible(problem, fit)
+    many = len(fit.model.groups) > 1
+    names = [
+        f"{p.lhs} ({fit.model.level_name(p.level)}{f', {fit.model.groups[p.group]}' * many}:"
+        f" {fit.theta[p.free]:.2g})"
+        for p in negative
+    ]
+    return (
+        f"variances estimated below zero, which no population has: {', '.join(names)}. Where they"
+        " are small they may be zero; where not, the model may be wrong.",
+    )
 
 
 def _broken(

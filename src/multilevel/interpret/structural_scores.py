@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from multilevel.errors import InferenceError
 from multilevel.estimate.structural import StructuralFit, StructuralProblem
+from multilevel.likelihood.structural.nested_posterior import group_posterior
 from multilevel.likelihood.structural.posterior import GroupPosterior, Posterior
 from multilevel.model.structural.records import Level, StructuralModel
 from multilevel.model.structural.reference import exogenous_predictors
@@ -41,11 +42,11 @@ class ScoreColumn:
     Attributes
     ----------
     level, group, variable : names.
-    kind : ``"latent variable"``, ``"between part"`` (the latent cluster mean) or
-        ``"random slope"``.
-    clusters : (n,) label of each unit's cluster.
-    rows : (n,) row of the table; -1 at the between level.
-    sizes : (n,) rows used of the unit's cluster.
+    kind : ``"latent variable"``, ``"between part"`` (the latent cluster mean; with levels above,
+        its deviation from the mean of the unit above) or ``"random slope"``.
+    clusters : (n,) label of each unit; of rows, that of their level-2 unit.
+    rows : (n,) row of the table; -1 above level 1.
+    sizes : (n,) rows used of the unit; of rows, those of their level-2 unit.
     estimate, std_error, reliability : (n,); NaN where the unit says nothing of the variable.
     """
 
@@ -93,26 +94,20 @@ def factor_scores(
         do not exist.
     LikelihoodError : estimates at which the likelihood does not exist.
     """
-    if fit.model.higher:
-        raise InferenceError(
-            "Scores are there for models of one or two levels.",
-            f"{len(fit.model.higher) + 2} levels",
-            "write the model with two levels, or predict the random effects of mlm.fit",
-        )
     objective = problem.objective(fit.model)
     wanted = {level: _wanted(fit.model, level, method) for level in levels}
     if not any(wanted.values()):
         what = "latent variable (=~)" if method == "bartlett" else "latent variable or between part"
         raise InferenceError(
             f"Scores need a {what} at the level asked for.",
-            f"none at the level {' or '.join(levels)}",
+            f"none at the level {' or '.join(map(fit.model.level_name, levels))}",
             'write method="regression", or another level'
             if method == "bartlett"
             else "score another level, or write a model with =~",
         )
     out: list[ScoreColumn] = []
     for g, label in enumerate(fit.model.groups):
-        posterior = GroupPosterior(objective, fit.theta, g)
+        posterior = group_posterior(objective, fit.theta, g)
         for level in levels:
             if wanted[level]:
                 out += _columns(problem, fit.model, g, label, level, wanted[level], posterior,
@@ -126,8 +121,16 @@ def _wanted(model: StructuralModel, level: Level, method: ScoreMethod) -> dict[s
     latent = {n: "latent variable" for n in model.latent(level) if n not in slopes}
     if level == "within" or method == "bartlett":
         return latent
-    parts = dict.fromkeys(model.both, "between part")
-    return parts | dict.fromkeys(model.slope_names, "random slope") | latent
+    shared = model.above(level) | set(_from_below(model, level))
+    parts = {n: "between part" for n in model.located(level) if n in shared and n not in slopes}
+    here = [n for n in model.located(level) if n in slopes]
+    return parts | dict.fromkeys(here, "random slope") | latent
+
+
+def _from_below(model: StructuralModel, level: Level) -> tuple[str, ...]:
+    """Variables of an upper level that have a part at the level below it too."""
+    high = next((h for h in model.higher if h.name == level), None)
+    return model.both if high is None else high.parts
 
 
 def _columns(
@@ -143,23 +146,28 @@ def _columns(
     data, group = posterior.data, problem.design.groups[g]
     names = posterior.maps[level].names
     chosen = np.array([names.index(n) for n in wanted], dtype=np.intp)
+    found = posterior.of_level(level, chosen)
     size_of = np.bincount(data.row_cluster, minlength=data.n_clusters)
     if level == "within":
-        found = posterior.within(chosen)
         clusters, rows = group.clusters[data.row_cluster], _used_rows(group.y, group.rows)
         sizes = size_of[data.row_cluster]
     else:
-        found = posterior.between(chosen)
         clusters, sizes = group.clusters, size_of
+        for units in group.upper[: model.levels.index(level) - 1]:
+            clusters = units.labels
+            sizes = np.bincount(units.codes, sizes, len(clusters)).astype(np.intp)
         rows = np.full(len(clusters), -1)
     variance = np.diag(posterior.at[level].full_cov)[chosen]
     if method == "bartlett":
         found = _bartlett(model, level, posterior, chosen, found, list(wanted))
-    error = np.sqrt(np.maximum(np.diagonal(found.cov, axis1=1, axis2=2), 0.0))
+    left = np.diagonal(found.cov, axis1=1, axis2=2)
+    # a negative variance of the model has no standard error; zero may be missed by rounding
+    error = np.sqrt(np.where(left < -1e-8 * np.abs(variance), np.nan, np.maximum(left, 0.0)))
     size = np.where(variance > 0.0, variance, np.nan)
     share = size / (size + error**2) if method == "bartlett" else 1.0 - error**2 / size
+    title = model.level_name(level)
     return [
-        ScoreColumn(level, label, name, kind, clusters, rows, sizes, found.mean[:, k],
+        ScoreColumn(title, label, name, kind, clusters, rows, sizes, found.mean[:, k],
                     error[:, k], share[:, k])
         for k, (name, kind) in enumerate(wanted.items())
     ]  # fmt: skip
@@ -179,40 +187,37 @@ def _bartlett(
     wanted: list[str],
 ) -> Posterior:
     """Take what the model knows without the unit's data out of the posterior distribution."""
-    at, data = posterior.at[level], posterior.data
+    at, own = posterior.at[level], posterior.own_values(level)
     C, names = at.full_cov, posterior.maps[level].names
     exogenous = exogenous_predictors(model, level)
     moved = [n for n in exogenous if np.any(C[chosen, names.index(n)] != 0.0)]
-    split = [n for n in moved if n in model.both]
+    below = _from_below(model, level) if level != "within" else ()
+    split = [n for n in moved if n in below or n in model.above(level)]
     if split:
         raise InferenceError(
             "Bartlett scores take the predictors of latent variables as given, so they must be "
             "observed at the level.",
-            f"{', '.join(split)}, split into latent parts, at the {level} level",
+            f"{', '.join(split)}, split into latent parts, at the {model.level_name(level)} level",
             'write method="regression"',
         )
     place = [names.index(n) for n in moved]
-    if level == "within":
-        patterns, seen, values = data.row_pattern, data.seen, data.rows + data.centre_y
-        columns = place
-    else:
-        patterns, seen, values = data.z_pattern, data.seen_z, data.z + data.centre_z
-        columns = [k - posterior.n_random for k in place]
+    columns = [k - own.first for k in place]
     mean, cov = np.full_like(found.mean, np.nan), np.full_like(found.cov, np.nan)
-    for m in range(len(seen)):
-        mine = np.flatnonzero(patterns == m)
-        here = [k for k, c in enumerate(columns) if seen[m, c] == 1.0]
+    for m in range(len(own.seen)):
+        mine = np.flatnonzero(own.pattern == m)
+        here = [k for k, c in enumerate(columns) if own.seen[m, c] == 1.0]
         e = np.array([place[k] for k in here], dtype=np.intp)
         B = C[np.ix_(chosen, e)] @ np.linalg.inv(C[np.ix_(e, e)])
         prior = C[np.ix_(chosen, chosen)] - B @ C[np.ix_(e, chosen)]
-        shift = (values[mine][:, [columns[k] for k in here]] - at.full_mean[e]) @ B.T
+        shift = (own.values[mine][:, [columns[k] for k in here]] - at.full_mean[e]) @ B.T
         mean[mine], cov[mine] = _without_prior(
             found.mean[mine], found.cov[mine], at.full_mean[chosen] + shift, prior
         )
     if np.all(np.isnan(mean)):
         raise InferenceError(
             "Bartlett scores need indicators that determine the latent variables.",
-            f"the data of a unit do not determine {', '.join(wanted)} at the {level} level, or "
+            f"the data of a unit do not determine {', '.join(wanted)} at the "
+            f"{model.level_name(level)} level, or "
             "their residual variance is not positive",
             'write method="regression"',
         )

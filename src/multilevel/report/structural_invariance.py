@@ -47,7 +47,9 @@ def _models(
 ) -> Grid:
     has_between = any(np.isfinite(m.srmr_between) for m in measures)
     header = ["Step", "chi2", "df", "p", "CFI", "TLI", "RMSEA", "SRMR w" if has_between else "SRMR"]
-    header += ["SRMR b"] * has_between + ["AIC", "BIC"]
+    higher = [name for name, _ in measures[0].srmr_higher]
+    header += ["SRMR 2" if higher else "SRMR b"] * has_between
+    header += [f"SRMR {k}" for k, _ in enumerate(higher, 3)] + ["AIC", "BIC"]
     body = []
     for step, m in zip(steps, measures, strict=True):
         robust = is_scaled and np.isfinite(m.model.scaled)
@@ -62,6 +64,7 @@ def _models(
         ]
         row.append(_three(m.srmr_within))
         row += [_three(m.srmr_between)] * has_between
+        row += [_three(value) for _, value in m.srmr_higher]
         body.append((*row, number(m.aic, 1), number(m.bic, 1)))
     return Grid(tuple(header), tuple(body))
 

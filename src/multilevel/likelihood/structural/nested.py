@@ -129,6 +129,27 @@ class _Pass:
     scores: tuple[tuple[Numbers, Numbers, Numbers], ...]
 
 
+@dataclass(frozen=True)
+class UnitPosterior:
+    """Units of one level given all data.
+
+    Attributes
+    ----------
+    state, H : of the level alone (see ``random_slopes.unit_scores``).
+    added, added_cov : (J, P), (J, P, P) posterior moments of what the levels above add, beyond its
+        mean, to the vector of each unit.
+    t, C : (J, d), (J, d, d) posterior moments of what the unit adds to those below, that of the
+        levels above included, less its mean.
+    """
+
+    state: UnitState
+    H: Numbers
+    added: Numbers
+    added_cov: Numbers
+    t: Numbers
+    C: Numbers
+
+
 def total_means(uppers: Sequence[UpperStatistics], point: NestedMoments) -> list[Numbers]:
     """Mean of the vector of each level, with what the levels above add."""
     means = [point.lower.at.mean_between, *(m for m, _ in point.upper)]
@@ -224,27 +245,48 @@ def nested_gradient(
     up = _upwards(stats, uppers, point)
     means: list[Numbers] = []
     covs: list[Numbers] = []
-    q_top = up.scores[-1][1]
-    s, M = np.zeros_like(q_top), np.zeros((*q_top.shape, q_top.shape[1]), dtype=q_top.dtype)
-    t, C = s, M
-    for k in range(len(up.states) - 1, -1, -1):
-        state, (H, q, Q) = up.states[k], up.scores[k]
-        q = q - np.einsum("jab,jb->ja", Q, s)
-        curve = Q - Q @ M @ Q
+    below = _downwards(uppers, up)
+    for (_, q, Q), unit in zip(up.scores, below, strict=True):
+        q = q - np.einsum("jab,jb->ja", Q, unit.added)
+        curve = Q - Q @ unit.added_cov @ Q
         if by_unit:
-            means.insert(0, -2.0 * q)
-            covs.insert(0, curve - q[:, :, None] * q[:, None, :])
+            means.append(-2.0 * q)
+            covs.append(curve - q[:, :, None] * q[:, None, :])
         else:
-            means.insert(0, -2.0 * q.sum(axis=0)[None])
-            covs.insert(0, (curve.sum(axis=0) - q.T @ q)[None])
+            means.append(-2.0 * q.sum(axis=0)[None])
+            covs.append((curve.sum(axis=0) - q.T @ q)[None])
+    posterior = replace(up.first, t=below[0].t, K=below[0].C)
+    within = within_part(stats, up.lower, posterior, not by_unit)
+    return NestedGradient(*within, tuple(means), tuple(covs))
+
+
+def unit_posteriors(
+    stats: SlopeStatistics, uppers: Sequence[UpperStatistics], point: NestedMoments
+) -> tuple[tuple[Numbers, ...], tuple[UnitPosterior, ...]]:
+    """Total means (P,) and posterior moments of the units of each level, from the second.
+
+    Raises
+    ------
+    LikelihoodError : moments at which the likelihood does not exist.
+    """
+    up = _upwards(stats, uppers, point)
+    return tuple(total_means(uppers, point)), tuple(_downwards(uppers, up))
+
+
+def _downwards(uppers: Sequence[UpperStatistics], up: _Pass) -> list[UnitPosterior]:
+    """From the top down, what each unit learns from the levels above."""
+    top = up.scores[-1][1]
+    s, M = np.zeros_like(top), np.zeros((*top.shape, top.shape[1]), dtype=top.dtype)
+    out: list[UnitPosterior] = []
+    for k in range(len(up.states) - 1, -1, -1):
+        state, H = up.states[k], up.scores[k][0]
         G = (np.eye(state.R.shape[1]) - state.K @ state.A) @ np.swapaxes(H, 1, 2)
         t = state.t + np.einsum("jab,jb->ja", G, s)
         C = state.K + G @ M @ np.swapaxes(G, 1, 2)
+        out.insert(0, UnitPosterior(state, H, s, M, t, C))
         if k:
             s, M = _handed_down(uppers[k - 1], t, C, up.scores[k - 1][1].shape[1])
-    posterior = replace(up.first, t=t, K=C)
-    within = within_part(stats, up.lower, posterior, not by_unit)
-    return NestedGradient(*within, tuple(means), tuple(covs))
+    return out
 
 
 def _handed_down(

@@ -43,7 +43,8 @@ class NestedObjective(SlopeObjective):
         super().__init__(model, groups, exogenous)
         self.uppers = tuple(uppers)
 
-    def _nested(self, at: dict[Level, Implied]) -> NestedMoments:
+    def nested_point(self, at: dict[Level, Implied]) -> NestedMoments:
+        """Implied moments of all levels, as the likelihood takes them."""
         upper = tuple((at[h.name].mean, at[h.name].cov) for h in self.model.higher)
         return NestedMoments(self.point(at), upper)
 
@@ -57,7 +58,7 @@ class NestedObjective(SlopeObjective):
         self.n_evaluations += 1
         total = -self.offset
         for g, stats in enumerate(self.slope_groups):
-            at = self._nested(self.implied(theta, g))
+            at = self.nested_point(self.implied(theta, g))
             total += nested_minus2_loglik(stats, self.uppers[g], at)
         return float(total)
 
@@ -66,7 +67,7 @@ class NestedObjective(SlopeObjective):
         out = np.zeros(self.model.n_free, dtype=theta.dtype)
         for g, stats in enumerate(self.slope_groups):
             at = self.implied(theta, g)
-            slope = nested_gradient(stats, self.uppers[g], self._nested(at))
+            slope = nested_gradient(stats, self.uppers[g], self.nested_point(at))
             own = self.maps[g]
             mean, cov = slope.mean_within.sum(axis=0), slope.cov_within.sum(axis=0)
             out += own["within"].pullback(at["within"], mean, cov)
@@ -81,7 +82,7 @@ class NestedObjective(SlopeObjective):
         for g, stats in enumerate(self.slope_groups):
             at = self.implied(theta, g)
             along = [self.maps[g][level].directions(at[level]) for level in at]
-            out += nested_information(stats, self.uppers[g], self._nested(at), along)
+            out += nested_information(stats, self.uppers[g], self.nested_point(at), along)
         return out
 
     def scores(self, theta: Array) -> Array:
@@ -89,7 +90,7 @@ class NestedObjective(SlopeObjective):
         parts = []
         for g, stats in enumerate(self.slope_groups):
             at = self.implied(theta, g)
-            slope = nested_gradient(stats, self.uppers[g], self._nested(at), by_unit=True)
+            slope = nested_gradient(stats, self.uppers[g], self.nested_point(at), by_unit=True)
             along = {level: self.maps[g][level].directions(at[level]) for level in at}
             mean, cov = along["within"]
             per_pair = slope.mean_within @ mean.T

@@ -13,6 +13,8 @@ so that these may be zero. Within: given u_j, the deviations of row i are normal
     E(v_i | data) = m + q_i E(u_j) + F (y_i - mu - Q_i E(u_j)),
     Var(v_i | data) = C_vv - F C_ov + (q_i - F Q_i) Var(u_j) (q_i - F Q_i)'.
 
+Levels above the second: ``nested_posterior``.
+
 These are conditional normal moments (Anderson 2003, section 2.5.1), by the matrix inversion lemma;
 missing values are left out by pattern.
 """
@@ -57,6 +59,16 @@ class Posterior:
     cov: Array
 
 
+@dataclass(frozen=True)
+class OwnValues:
+    """(n,) pattern, (m, p) what is seen by pattern, (n, p) values, and the place of the first."""
+
+    pattern: NDArray[np.intp]
+    seen: Array
+    values: Array
+    first: int
+
+
 class GroupPosterior:
     """Posterior moments of one group at one point.
 
@@ -75,13 +87,24 @@ class GroupPosterior:
         self.data: GroupStatistics = objective.groups[group]
         self.maps: dict[Level, LevelMap] = objective.maps[group]
         self.at: dict[Level, Implied] = objective.implied(theta, group)
-        self._effects, self._x = _effects(objective, self.at, group)
+        self._effects, self._x = rows_depend_on(objective, self.at, group)
         self._pieces, self._W = _pieces(objective, self.at, group)
 
     @property
     def n_random(self) -> int:
         """d, the number of between-level variables that rows depend on."""
         return int(self._pieces.mean.shape[1])
+
+    def of_level(self, level: Level, chosen: NDArray[np.intp]) -> Posterior:
+        """Given all data: variables ``chosen`` of a level's map, for all its units."""
+        return self.within(chosen) if level == "within" else self.between(chosen)
+
+    def own_values(self, level: Level) -> OwnValues:
+        """Values of the variables that a level does not share with others."""
+        data = self.data
+        if level == "within":
+            return OwnValues(data.row_pattern, data.seen, data.rows + data.centre_y, 0)
+        return OwnValues(data.z_pattern, data.seen_z, data.z + data.centre_z, self.n_random)
 
     def between(self, chosen: NDArray[np.intp]) -> Posterior:
         """Given all data, (J, k): variables ``chosen`` of the between level's map."""
@@ -118,7 +141,7 @@ class GroupPosterior:
         return Posterior(mean, cov)
 
 
-def _effects(
+def rows_depend_on(
     objective: StructuralObjective, at: dict[Level, Implied], group: int
 ) -> tuple[Array, Array]:
     """Effect of u on all within variables (v, d), to be multiplied by (n, d) values of the row."""

@@ -3,7 +3,8 @@
 Across levels (Jak, Oort & Dolan 2013, Struct. Equ. Modeling 20:265; 2014, Struct. Equ. Modeling
 21:31): configural, the same items measure the same latent variables at both levels; weak, loadings
 are equal across levels; strong, the between residual variances of the items are zero besides, so
-that the items' cluster differences are those of the latent variables (no cluster bias).
+that the items' cluster differences are those of the latent variables (no cluster bias). With three
+levels or more, at all of them alike.
 
 Across groups (Meredith 1993, Psychometrika 58:525): configural; weak, equal loadings; strong, equal
 intercepts too; strict, equal residual variances and covariances too. With two levels the equalities
@@ -63,7 +64,7 @@ class _Definition:
 
 
 def plan_invariance(
-    text: str, *, cluster: str | None, n_groups: int, free: Collection[str] = ()
+    text: str, *, clusters: Sequence[str], n_groups: int, free: Collection[str] = ()
 ) -> tuple[InvarianceStep, ...]:
     """The models to compare.
 
@@ -71,7 +72,7 @@ def plan_invariance(
     ----------
     text : ``f =~ y1 + y2 + y3``, one line per latent variable, and residual covariances
         ``y1 ~~ y2``; no levels, labels or numbers.
-    cluster : column of the clusters, None for a single level.
+    clusters : columns of the units from level 2 upwards; none for a single level.
     n_groups : number of groups; 1 compares the levels.
     free : parameters left out of all equalities (partial invariance), in the language of ``sem``:
         ``"f =~ y4"``, ``"y4 ~ 1"``, ``"y4 ~~ y4"`` (across levels: its between residual
@@ -88,7 +89,7 @@ def plan_invariance(
     before: set[str] = set()
     zeros_before: set[str] = set()
     for step in GROUP_STEPS if n_groups > 1 else LEVEL_STEPS:
-        writer = _Writer(definition, kept, step, cluster is not None, n_groups)
+        writer = _Writer(definition, kept, step, tuple(clusters), n_groups)
         body, labels, zeros = writer.text()
         out.append(
             InvarianceStep(step, _WORDS[kind, step], body,
@@ -163,7 +164,7 @@ class _Writer:
     definition: _Definition
     kept: set[str]
     step: Step
-    has_levels: bool
+    clusters: tuple[str, ...]
     n_groups: int
 
     def text(self) -> tuple[str, list[str], list[str]]:
@@ -171,19 +172,23 @@ class _Writer:
         self.labels: list[str] = []
         self.zeros: list[str] = []
         lines: list[str] = []
-        for level in ("within", "between") if self.has_levels else ("",):
-            lines += [f"level: {level}"] if level else []
+        upper = ("between",) if len(self.clusters) == 1 else self.clusters
+        levels = ("within", *upper) if self.clusters else ("",)
+        for number, level in enumerate(levels, 1):
+            lines += [f"level: {number if len(levels) > 2 else level}"] if level else []
             lines += self._loadings(level)
             lines += self._residuals(level)
-            if level != "within" and self.n_groups > 1:
+            if level == levels[-1] and self.n_groups > 1:
                 lines += self._means()
-        return "\n".join(lines), list(dict.fromkeys(self.labels)), self.zeros
+        return (
+            "\n".join(lines), list(dict.fromkeys(self.labels)), list(dict.fromkeys(self.zeros))
+        )  # fmt: skip
 
     def _label(self, kind: str, number: int, level: str, name: str, least: Step) -> str:
         """``label*``, or nothing where the step leaves the parameter free."""
         if GROUP_STEPS.index(self.step) < GROUP_STEPS.index(least) or name in self.kept:
             return ""
-        where = f"_{level}" if level and self.n_groups > 1 else ""
+        where = f"_{_plain(level)}" if level and self.n_groups > 1 else ""
         label = f"{kind}{number}{where}"
         self.labels.append(label)
         return f"{label}*"
@@ -201,7 +206,7 @@ class _Writer:
 
     def _residuals(self, level: str) -> list[str]:
         out = []
-        is_strong = self.n_groups == 1 and level == "between" and self.step == "strong"
+        is_strong = self.n_groups == 1 and level != "within" and self.step == "strong"
         for k, item in enumerate(self.definition.items, 1):
             own = f"{item} ~~ {item}"
             if is_strong and own not in self.kept:
@@ -227,6 +232,11 @@ class _Writer:
             means = ", ".join(["0"] + ["NA"] * (self.n_groups - 1))
             out += [f"  {_quoted(f)} ~ c({means})*1" for f in self.definition.loadings]
         return out
+
+
+def _plain(name: str) -> str:
+    """A name as a part of a label."""
+    return "".join(c if c.isalnum() else "_" for c in name)
 
 
 def _quoted(name: str) -> str:
