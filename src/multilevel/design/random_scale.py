@@ -176,7 +176,9 @@ def resolved(design: Design, tail: Array) -> Design:
             continue
         columns = np.asfortranarray(columns_with(block, alpha))
         blocks.append(replace(block, columns=columns, scale=replace(block.scale, log_sd=alpha)))
-        learnt.append(replace(recipe, scale=replace(recipe.scale, log_sd=alpha)))
+        if recipe.scale is not None:  # a scale that is tried out is not learnt
+            recipe = replace(recipe, scale=replace(recipe.scale, log_sd=alpha))
+        learnt.append(recipe)
     return replace(
         design, blocks=tuple(blocks), recipe=replace(design.recipe, blocks=tuple(learnt))
     )

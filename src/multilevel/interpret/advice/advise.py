@@ -8,6 +8,7 @@ from __future__ import annotations
 from multilevel.design.records import Design
 from multilevel.design.related import is_related
 from multilevel.estimate.records import Fit
+from multilevel.interpret.advice.between import about_between
 from multilevel.interpret.advice.centring import (
     about_predictors,
     about_random_slopes,
@@ -61,5 +62,6 @@ def advise(design: Design, fit: Fit) -> tuple[Advice, ...]:
         *about_products(design),
         *about_ids(design),
         *about_residuals(design, fit),
+        *about_between(design, fit),
     ]
     return tuple(sorted(found, key=lambda advice: SEVERITIES.index(advice.severity)))

@@ -51,7 +51,7 @@ def about_residuals(design: Design, fit: Fit) -> list[Advice]:
 
 def _variances(design: Design, fit: Fit) -> list[Advice]:
     """Log residual variance against every predictor of the means that stands by itself."""
-    columns = _predictors(design)
+    columns = predictors_of(design)
     if not columns:
         return []
     spans: list[tuple[str, slice]] = []
@@ -96,7 +96,7 @@ def _variances(design: Design, fit: Fit) -> list[Advice]:
     ]
 
 
-def _predictors(design: Design) -> dict[str, Array]:
+def predictors_of(design: Design) -> dict[str, Array]:
     """Variables whose columns stand by themselves: a number, or all indicators of a factor."""
     found: dict[str, list[Array]] = {}
     for j, name in enumerate(design.names):
