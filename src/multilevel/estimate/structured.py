@@ -24,6 +24,7 @@ from multilevel.estimate.fit import ESCAPE_GAIN, Solution, in_user_units
 from multilevel.estimate.prepare import Prepared, prepare
 from multilevel.estimate.records import Certificate, Fit
 from multilevel.estimate.start import moment_start
+from multilevel.estimate.structured_crossed import crossed_plan
 from multilevel.estimate.structured_limit import (
     BOUNDARY,
     LEAST_GAIN,
@@ -35,7 +36,10 @@ from multilevel.estimate.structured_report import residual_fit
 from multilevel.estimate.trust_region import Path, minimise, newton_decrement
 from multilevel.likelihood.blocks.cross_products import CrossProducts
 from multilevel.likelihood.blocks.threads import blas_threads
-from multilevel.likelihood.residual.crossed import CrossedObjective, check_size
+from multilevel.likelihood.residual.arrow import ArrowObjective
+from multilevel.likelihood.residual.arrow_engine import ArrowProducts, make_arrow
+from multilevel.likelihood.residual.arrow_layout import ArrowLayout
+from multilevel.likelihood.residual.crossed import CrossedObjective
 from multilevel.likelihood.residual.objective import StructuredObjective, StructuredProblem
 from multilevel.likelihood.residual.pattern_layout import PatternSums, find_patterns
 from multilevel.likelihood.residual.pattern_objective import PatternObjective
@@ -65,11 +69,13 @@ class StructuredPrepared:
     plain : the same problem with independent residuals (scaling, start values).
     problem : scaled, sorted rows.
     patterns : sums over clusters that look alike, where they make evaluations faster.
+    arrow : leaf and core, where levels cross units and clusters are small.
     """
 
     plain: Prepared
     problem: StructuredProblem
     patterns: PatternSums | None = None
+    arrow: ArrowLayout | None = None
 
     @property
     def layout(self) -> ResidualLayout:
@@ -83,6 +89,8 @@ class StructuredPrepared:
 
     def objective(self) -> StructuredObjective:
         """A fresh mutable objective."""
+        if self.arrow is not None:
+            return ArrowObjective(self.problem, self.method == "reml", self.arrow)
         kind = CrossedObjective if self.problem.is_crossed else StructuredObjective
         return kind(self.problem, self.method == "reml")
 
@@ -133,19 +141,8 @@ def prepare_structured(design: Design, *, method: Method) -> StructuredPrepared:
 
 def _prepare_crossed(plain: Prepared, problem: StructuredProblem) -> StructuredPrepared:
     """The same where levels cross the units of the residuals, or one another."""
-    if problem.scales.n_parameters:
-        raise EstimationError(
-            "random_scale= beside residual= or scale= needs nested grouping factors.",
-            "levels that cross the units of the residuals, or one another",
-            "leave random_scale out",
-        )
-    check_size(problem)
-    why = (
-        "dense engine of crossed factors: the covariance of all random effects is laid out;"
-        " cost grows with the cube of their number"
-    )
-    return StructuredPrepared(replace(plain, engine_plan=replace(plain.engine_plan, sentence=why)),
-                              problem)  # fmt: skip
+    plan, arrow = crossed_plan(plain, problem)
+    return StructuredPrepared(replace(plain, engine_plan=plan), problem, None, arrow)
 
 
 class _Solver:
@@ -340,7 +337,7 @@ def solve_structured(
     LikelihoodError : the likelihood cannot be evaluated.
     """
     began = time.perf_counter()
-    with blas_threads(0):
+    with blas_threads(0 if prepared.arrow is None else prepared.arrow.n_effects):
         solver = _Solver(prepared, max_iterations)
         path, certificate = solver.run(psi_start)
     objective = solver.objective
@@ -377,7 +374,9 @@ def from_the_widest(prepared: StructuredPrepared, psi: Array) -> tuple[Structure
 
 def _plan(prepared: StructuredPrepared, cross: CrossProducts) -> EnginePlan:
     plan = prepared.plain.engine_plan
-    if prepared.problem.is_crossed:
+    if isinstance(cross, ArrowProducts):
+        plan = replace(plan, name="dense", make=make_arrow)
+    elif prepared.problem.is_crossed:
         plan = replace(choose_engine(cross, "dense"), sentence=plan.sentence)
     return replace(plan, warm_start=None)
 

@@ -20,6 +20,7 @@ from multilevel.likelihood.gaussian.engine import GaussianEngine
 from multilevel.likelihood.gaussian.objective import GaussianObjective
 from multilevel.likelihood.related.dense import DenseRelatedEngine
 from multilevel.likelihood.related.products import RelatedProducts
+from multilevel.likelihood.residual.arrow_layout import MOST_CORE
 from multilevel.likelihood.residual.objective import StructuredObjective, StructuredProblem
 
 Array = NDArray[np.float64]
@@ -39,7 +40,7 @@ def check_size(problem: StructuredProblem) -> None:
     if effects > MOST_EFFECTS:
         raise LikelihoodError(
             "Random effects that cross the units of a residual structure are laid out in one"
-            f" matrix: at most {MOST_EFFECTS:,} of them.",
+            f" matrix: at most {MOST_CORE:,} of them, {MOST_EFFECTS:,} where units are large.",
             f"{effects:,} random effects",
             "leave out the factor with most levels, or fit without residual=",
         )
