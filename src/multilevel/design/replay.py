@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from multilevel.design.by_groups import columns_by
 from multilevel.design.centring import match_levels, replay_centring
 from multilevel.design.encode import evaluate_number, replay_columns
+from multilevel.design.new_occasions import NewOccasions, without_new
 from multilevel.design.recipe import LearntBlock, LearntCentring, LearntColumns, Recipe
-from multilevel.design.records import Design, RowReport
+from multilevel.design.records import Design, RandomBlock, RowReport
 from multilevel.design.related import Memberships, main_codes, read_memberships
 from multilevel.design.variables import Positions, Source, Values, complete_rows, take
 from multilevel.errors import DesignError
@@ -40,6 +41,7 @@ class NewBlock:
     new_levels : labels that the design does not have.
     memberships : several levels per row; ``codes`` holds that of the largest weight.
     scale_columns : (n, a) predictors of the log standard deviations of the effects; None without.
+    occasions : rows at times that a structure in time has not seen, whose columns are zero.
     """
 
     group: str
@@ -48,6 +50,7 @@ class NewBlock:
     new_levels: tuple[Any, ...]
     memberships: Memberships | None = None
     scale_columns: Array | None = None
+    occasions: tuple[NewOccasions, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,12 @@ class _Replayer:
             found[identifier] = self._centred[call]
         return found
 
-    def matrix(self, learnt: LearntColumns) -> Array:
-        """Columns of one sum of terms."""
+    def matrix(self, learnt: LearntColumns, found: dict[str, Values] | None = None) -> Array:
+        """Columns of one sum of terms, of its variables ``found`` if not of the table's."""
         if self.n == 0:
             return np.empty((0, len(learnt.names)), order="F")
-        return replay_columns(learnt, self.columns(learnt.compiled), self.n, self.kept)
+        values = self.columns(learnt.compiled) if found is None else found
+        return replay_columns(learnt, values, self.n, self.kept)
 
     def number(self, compiled: Compiled) -> Array:
         """Values of one expression."""
@@ -114,7 +118,13 @@ class _Replayer:
         return evaluate_number(compiled, self.columns(compiled), self.n, self.kept)
 
 
-def replay(design: Design, data: Any, response: bool = False, groups: Groups = "match") -> NewRows:
+def replay(
+    design: Design,
+    data: Any,
+    response: bool = False,
+    groups: Groups = "match",
+    new_occasions: bool = False,
+) -> NewRows:
     """Lay the design's recipe over a new table: same columns, same coding, same means.
 
     Rows that miss a predictor (or the response, where it is asked for) are left out and counted
@@ -127,6 +137,8 @@ def replay(design: Design, data: Any, response: bool = False, groups: Groups = "
     response : whether the response is needed.
     groups : ``"ignore"`` gives every row code -1 and needs no grouping columns (predictions for
         the population); columns that ``within`` and ``between`` group by are always needed.
+    new_occasions : whether structures in time may be asked for times that they have not seen; such
+        rows are told in ``NewBlock.occasions`` (False: they are refused).
 
     Returns
     -------
@@ -160,7 +172,10 @@ def replay(design: Design, data: Any, response: bool = False, groups: Groups = "
         offset = values if offset is None else offset + values
     return NewRows(
         X=X,
-        blocks=tuple(_block(learnt, replayer, groups) for learnt in recipe.blocks),
+        blocks=tuple(
+            _block(learnt, replayer, groups, block if new_occasions else None)
+            for learnt, block in zip(recipe.blocks, design.blocks, strict=True)
+        ),
         offset=offset,
         y=replayer.number(recipe.response) if response else None,
         rows=RowReport(source.n_rows, np.arange(source.n_rows) if kept is None else kept, missing),
@@ -205,10 +220,21 @@ def _check_kinds(source: Source, variables: Sequence[str], recipe: Recipe) -> No
         )
 
 
-def _block(learnt: LearntBlock, replayer: _Replayer, groups: Groups) -> NewBlock:
-    """One grouping factor on the new rows."""
+def _block(
+    learnt: LearntBlock, replayer: _Replayer, groups: Groups, block: RandomBlock | None
+) -> NewBlock:
+    """One grouping factor on the new rows; with ``block``, new times of its structures too."""
     group = ":".join(learnt.factors)
-    matrices = [replayer.matrix(term) for term in learnt.terms]
+    if any(one is not None for one in learnt.by) or learnt.scale is not None:
+        block = None  # columns by group, or scaled by cluster: known times only
+    matrices, occasions = [], []
+    for number, term in enumerate(learnt.terms):
+        found, new = without_new(term, replayer.columns(term.compiled), block, number)
+        matrix = replayer.matrix(term, found)
+        if new is not None:
+            matrix[new.rows] = 0.0
+            occasions.append(new)
+        matrices.append(matrix)
     columns = matrices[0] if len(matrices) == 1 else np.asfortranarray(np.hstack(matrices))
     widths = [matrix.shape[1] for matrix in matrices]
     columns = columns_by(columns, widths, learnt.by, replayer.source, replayer.kept)
@@ -216,8 +242,10 @@ def _block(learnt: LearntBlock, replayer: _Replayer, groups: Groups) -> NewBlock
     if learnt.scale is not None:
         W = replayer.matrix(learnt.scale.columns)[:, list(learnt.scale.keep)]
         columns = np.asfortranarray(columns * np.exp(W @ learnt.scale.log_sd))
+    told = tuple(occasions)
     if groups == "ignore":
-        return NewBlock(group, np.full(replayer.n, -1, dtype=np.int32), columns, (), None, W)
+        none = np.full(replayer.n, -1, dtype=np.int32)
+        return NewBlock(group, none, columns, (), None, W, told)
     if learnt.membership is not None:
         return _membership_block(learnt, columns, replayer)
     codes, levels = replayer.source.group_codes(learnt.factors, replayer.kept)
@@ -225,7 +253,7 @@ def _block(learnt: LearntBlock, replayer: _Replayer, groups: Groups) -> NewBlock
     if len(place) and (place < 0).all():
         _check_same_kind(group, levels, learnt.levels)
     final = np.append(place, np.int32(-1))[codes]
-    return NewBlock(group, final, columns, tuple(levels[place < 0].tolist()), None, W)
+    return NewBlock(group, final, columns, tuple(levels[place < 0].tolist()), None, W, told)
 
 
 def _group_columns(learnt: LearntBlock) -> tuple[str, ...]:

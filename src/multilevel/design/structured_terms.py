@@ -63,17 +63,18 @@ def structured(
         return learnt, None
     q = columns.shape[1]
     _check_width(term, q)
-    places, step = tuple(float(a) for a in range(q)), float("nan")
+    places, step, known = tuple(float(a) for a in range(q)), float("nan"), tuple[float, ...]()
     if term.structure in TIMED:
         identifier, name = learnt.compiled.columns[0]
         values = found[identifier]
         times, labels = _times(term, name, values)
+        known = () if isinstance(values, pd.Categorical) else tuple(times.tolist())
         learnt = replace(learnt, names=tuple(f"{name}[{label}]" for label in labels))
         if term.structure in STEPPED:
             step = common_step(times, term.structure, name, term.group, term.order, prefix="0 + ")
             times = np.rint((times - times[0]) / step)
         places = tuple(times.tolist())
-    curve = Curve(term.structure, places, learnt.names, term.order, step)
+    curve = Curve(term.structure, places, learnt.names, term.order, step, known)
     _check_residual(term, columns, curve, cells)
     return learnt, curve
 

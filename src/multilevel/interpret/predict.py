@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from multilevel.design.replay import NewRows, replay
+from multilevel.design.replay import Groups, NewRows, replay
 from multilevel.errors import InferenceError
 from multilevel.estimate.posterior import evaluated
 from multilevel.infer.distributions import normal_quantile
 from multilevel.interpret.fitted import add_random_part, check_kind, fixed_part
 from multilevel.interpret.intraclass import check_level
+from multilevel.interpret.new_occasions import SENTENCE as NEW_OCCASIONS
+from multilevel.interpret.new_occasions import with_new_occasions
 from multilevel.interpret.prediction_variance import PredictionRows, relative_variance
 
 if TYPE_CHECKING:
@@ -173,7 +175,9 @@ def predict_rows(
         )
     design = prepared.design
     conditional = kind == "conditional"
-    rows = replay(design, table, groups="match" if conditional else "ignore")
+    groups: Groups = "match" if conditional else "ignore"
+    rows = replay(design, table, groups=groups, new_occasions=True)
+    rows, between = with_new_occasions(design, fit, rows)
     unknown = _unknown_levels(rows) if conditional else {}
     if unknown and new_levels == "error":
         raise _new_level_error(design, rows, unknown)
@@ -186,9 +190,14 @@ def predict_rows(
     sentence = ""
     if std_error:
         variance, extra = _variances(prepared, fit, rows, kind)
+        if conditional:
+            variance = variance + between
+        elif kind == "marginal":
+            extra = extra + between
         of_mean = _laid_out(np.sqrt(variance), rows)
         of_row = _laid_out(np.sqrt(variance + extra), rows)
         sentence = f"{STD_ERROR_SENTENCES[kind]} {PREDICTION_SENTENCES[kind]} {CAVEAT}"
+        sentence += f" {NEW_OCCASIONS}" * bool(np.any(between))
     return Prediction(
         kind,
         _laid_out(mean, rows),

@@ -23,7 +23,7 @@ one evaluation of a likelihood.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -57,6 +57,7 @@ class CurveMap:
     labels : (q,) names of the columns.
     order : band of ``toep`` (0: none), rank of ``fa`` and ``rr``.
     step : length of one step in units of time; NaN where none are counted.
+    times : (q,) the value of time of each column; empty where time is a category.
     """
 
     structure: str
@@ -64,6 +65,7 @@ class CurveMap:
     labels: tuple[str, ...]
     order: int = 0
     step: float = float("nan")
+    times: tuple[float, ...] = field(default=(), compare=False)
 
     @property
     def width(self) -> int:
