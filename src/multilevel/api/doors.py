@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from multilevel.api.result import require_certified
 from multilevel.design.blocks import check_allowed
@@ -13,29 +13,46 @@ from multilevel.model.specification import check_method
 
 if TYPE_CHECKING:
     from multilevel.api.generalized.options import OutcomeOptions
+    from multilevel.api.generalized.related import RelatedOutcomeFit
     from multilevel.api.generalized.result import GeneralizedMultilevelFit
     from multilevel.api.related import RelatedFit
     from multilevel.api.structured import StructuredFit
     from multilevel.design.build import RankDeficient
     from multilevel.design.generalized import Column
+    from multilevel.design.related import Related
 
 #: ``{factor: "~ predictors"}``, or the formula alone for a model with one factor.
 RandomScaleWords = Mapping[str, str] | str
 
 
 def related_door(
-    formula: str, data: Any, related: Mapping[str, Any] | None, is_alone: bool, **options: Any
-) -> RelatedFit:
-    """Hand a model with memberships or related levels to its own door."""
+    formula: str,
+    data: Any,
+    related: Mapping[str, Any] | None,
+    is_alone: bool,
+    outcome: OutcomeOptions | None,
+    **options: Any,
+) -> RelatedFit | RelatedOutcomeFit:
+    """Hand a model with memberships or related levels to its own door.
+
+    ``outcome`` is None for normal outcomes.
+    """
     from multilevel.api.related import fit_related
+    from multilevel.api.relationships import relation_from
 
     if not is_alone:
         raise ModelError(
-            "mm() and related= belong to normal outcomes with independent residuals.",
-            "another family or its options, residual=, scale= or random_scale=",
-            "leave those out; for other outcomes take the main level of each row, (1 | g)",
+            "mm() and related= go with independent residuals.",
+            "residual=, scale= or random_scale= beside them",
+            'leave those out; dispersion="~ x" models the variance of a family that has one',
         )
-    return fit_related(formula, data, related or {}, **options)
+    if outcome is None:
+        return fit_related(formula, data, related or {}, **options)
+    found = generalized_door(
+        formula, data, outcome,
+        related={str(k): relation_from(v, str(k)) for k, v in (related or {}).items()}, **options,
+    )  # fmt: skip
+    return cast("RelatedOutcomeFit", found)
 
 
 def structured_door(
@@ -96,6 +113,7 @@ def generalized_door(
     rank_deficient: RankDeficient,
     advice: bool,
     allow: Sequence[str],
+    related: Related | None = None,
 ) -> GeneralizedMultilevelFit:
     """Hand a generalized model to its own door, which is imported when first needed."""
     from multilevel.api.generalized.door import fit_outcome
@@ -117,6 +135,7 @@ def generalized_door(
     found = fit_outcome(
         formula, data, options,
         weights=weights, rank_deficient=rank_deficient, advice=advice, allow=allowed,
+        related=related,
     )  # fmt: skip
     warn_dropped(found.design.mean.dropped_columns)
     require_certified(found.fit, allowed, stacklevel=4)

@@ -288,10 +288,11 @@ def fit(
     )  # fmt: skip
     is_plain = options.is_plain and not formula.lstrip().startswith("interval(")
     if related or has_memberships(formula):
-        is_alone = is_plain and residual is None and scale is None and random_scale is None
+        is_alone = residual is None and scale is None and random_scale is None
         return related_door(
-            formula, data, related, is_alone, method=method, weights=weights, engine=engine,
-            rank_deficient=rank_deficient, advice=advice, allow=allow,
+            formula, data, related, is_alone, None if is_plain else options,
+            method=method, weights=weights, engine=engine, rank_deficient=rank_deficient,
+            advice=advice, allow=allow,
         )  # fmt: skip
     if residual is not None or random_scale is not None or (scale is not None and is_plain):
         return structured_door(

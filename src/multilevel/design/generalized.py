@@ -17,6 +17,12 @@ from multilevel.design.build import (
     needed,
 )
 from multilevel.design.records import Design, RandomBlock, Response, RowReport
+from multilevel.design.related import (
+    Related,
+    has_same_levels,
+    is_related,
+    without_membership,
+)
 from multilevel.design.response import ResponseRequest, read_response
 from multilevel.design.rows import check_rows, read_weights
 from multilevel.design.scale_effects import check_distinct, correlated
@@ -111,6 +117,7 @@ class GeneralizedRequest:
     rank_deficient, allow : see ``build_design``.
     is_correlated : whether random effects of different formulas on one factor are correlated
         (location-scale models).
+    related : see ``build_design``; for every formula.
     """
 
     family_of: Callable[[tuple[str, ...]], Family]
@@ -122,6 +129,7 @@ class GeneralizedRequest:
     rank_deficient: RankDeficient = "drop"
     allow: Sequence[str] = ()
     is_correlated: bool = False
+    related: Related | None = None
 
 
 def build_generalized(model: Model, data: Any, request: GeneralizedRequest) -> GeneralizedDesign:
@@ -145,12 +153,13 @@ def build_generalized(model: Model, data: Any, request: GeneralizedRequest) -> G
     mean = lay(
         model, response.y, workshop, rows,
         weights=precision, rank_deficient=request.rank_deficient, allow=request.allow,
-        row_effects=not family.has_residual,
+        row_effects=not family.has_residual, related=request.related,
     )  # fmt: skip
     others = {
         argument: lay(
             other, response.y, Workshop(source, kept), rows,
             rank_deficient=request.rank_deficient, allow=request.allow, row_effects=True,
+            related=request.related,
         )
         for argument, other in formulas.items()
     }  # fmt: skip
@@ -205,6 +214,9 @@ def _kept(
     source.check([*variables, *groups, *(bounds if is_interval else [])], model.formula)
     kept, missing = complete_rows(source, list(variables), list(groups))
     gone = np.zeros(source.n_rows, dtype=bool)
+    lost = dict(lost)
+    for one in (model, *formulas.values()):
+        lost |= without_membership(one, source)
     for name, mask in lost.items():
         missing[name] = int(mask.sum())
         gone |= mask
@@ -332,16 +344,21 @@ def _repeated(
     else:
         structure = factor_map(((q * len(parts), "unstructured"),))
     columns = np.asfortranarray(np.hstack([block.columns] * len(parts)))
-    return RandomBlock(block.group, block.codes, block.levels, columns, names, structure), belongs
+    return replace(block, columns=columns, names=names, structure=structure), belongs
 
 
 def _joined(first: RandomBlock, second: RandomBlock) -> RandomBlock:
     """Two blocks of one factor side by side, independent of each other."""
-    return RandomBlock(
-        first.group,
-        first.codes,
-        first.levels,
-        np.asfortranarray(np.hstack([first.columns, second.columns])),
-        (*first.names, *second.names),
-        joined_maps([first.structure, second.structure], (*first.names, *second.names)),
+    if (is_related([first]) or is_related([second])) and not has_same_levels(first, second):
+        raise DesignError(
+            f"Every term on {first.group} must use the same memberships and relation.",
+            "two that differ",
+            "write the same weights in each formula",
+        )
+    names = (*first.names, *second.names)
+    return replace(
+        first,
+        columns=np.asfortranarray(np.hstack([first.columns, second.columns])),
+        names=names,
+        structure=joined_maps([first.structure, second.structure], names),
     )

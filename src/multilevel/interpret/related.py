@@ -9,7 +9,7 @@ effects.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -56,15 +56,20 @@ def relation_of(block: RandomBlock) -> Relation | None:
 
 def parts_of(design: Design) -> list[Part]:
     """How each factor enters the variance of the rows."""
+    return row_parts(design.blocks)
+
+
+def row_parts(blocks: Sequence[RandomBlock]) -> list[Part]:
+    """How each factor enters the variance of the rows."""
     out = []
-    for block in design.blocks:
+    for block in blocks:
         Z = block.columns
         spread = row_variances(loadings_of(block), relation_of(block))
         out.append(Part((Z * spread[:, None]).T @ Z / len(Z), Z.T @ Z / len(Z)))
     return out
 
 
-def _component(block: RandomBlock) -> str:
+def share_name(block: RandomBlock) -> str:
     """What the share of a row with one level of unit variance is called."""
     relation = relation_of(block)
     if relation is not None and relation.kind in ("pedigree", "phylogeny"):
@@ -92,11 +97,11 @@ def related_shares(evidence: Evidence, conf_level: float = 0.95) -> tuple[IccEst
     differs = any(not np.allclose(p.base, p.moments, rtol=1e-9) for p in parts)
     out = []
     for t, block in enumerate(design.blocks):
-        for moments, component in ((base, _component(block)), (real, AVERAGE)):
+        for moments, component in ((base, share_name(block)), (real, AVERAGE)):
             if component == AVERAGE and not differs:
                 continue
             found = share(evidence, moments, [t], level)
-            text = _share_words(block, component, found.estimate)
+            text = share_words(block, component, found.estimate)
             if not np.isnan(found.conf_low):
                 text += (
                     f" ({100 * level:g}% interval {found.conf_low:.3f} to {found.conf_high:.3f})"
@@ -109,7 +114,7 @@ def related_shares(evidence: Evidence, conf_level: float = 0.95) -> tuple[IccEst
     return tuple(out)
 
 
-def _share_words(block: RandomBlock, component: str, value: float) -> str:
+def share_words(block: RandomBlock, component: str, value: float) -> str:
     """One share in words, without interval and full stop."""
     text = _share_clause(block, component, value)
     return text[0].upper() + text[1:]
@@ -144,16 +149,21 @@ def _share_clause(block: RandomBlock, component: str, value: float) -> str:
 
 def share_sentences(design: Design, fit: Fit) -> tuple[str, ...]:
     """The shares in words for a summary, without intervals."""
-    parts = parts_of(design)
-    base = [float(np.trace(G @ p.base)) for G, p in zip(fit.random_covariance, parts, strict=True)]
-    real = [
-        float(np.trace(G @ p.moments)) for G, p in zip(fit.random_covariance, parts, strict=True)
-    ]
+    return shares_in_words(design.blocks, fit.random_covariance, fit.sigma2)
+
+
+def shares_in_words(
+    blocks: Sequence[RandomBlock], covariances: Sequence[Array], residual: float
+) -> tuple[str, ...]:
+    """The shares in words, from ``G`` by block and the variance of a row around its predictor."""
+    parts = row_parts(blocks)
+    base = [float(np.trace(G @ p.base)) for G, p in zip(covariances, parts, strict=True)]
+    real = [float(np.trace(G @ p.moments)) for G, p in zip(covariances, parts, strict=True)]
     out = []
-    for t, block in enumerate(design.blocks):
-        text = _share_words(block, _component(block), base[t] / (sum(base) + fit.sigma2))
+    for t, block in enumerate(blocks):
+        text = share_words(block, share_name(block), base[t] / (sum(base) + residual))
         if has_memberships(block):
-            average = real[t] / (sum(real) + fit.sigma2)
+            average = real[t] / (sum(real) + residual)
             text += f"; with the weights of these rows {100 * average:.1f}% on average"
         out.append(f"{text}.")
     return tuple(out)

@@ -11,14 +11,17 @@ import numpy as np
 import pandas as pd
 
 from multilevel.design.records import Design
+from multilevel.design.related import is_related
 from multilevel.design.structured_terms import without_occasions
 from multilevel.estimate.records import Certificate, Fit
 from multilevel.interpret.advice.columns import INTERCEPT
+from multilevel.interpret.related import share_sentences
 from multilevel.interpret.variance import variance_components
 from multilevel.report.facts import homes, intraclass, is_chain, is_unconditional
 from multilevel.report.layout import count, join_words, number, short
 from multilevel.report.random_scale_words import effects_of, scale_methods_sentence
 from multilevel.report.random_structures import structured_words
+from multilevel.report.related_words import related_kind, related_methods_sentence
 from multilevel.report.residual_words import residual_methods_sentence
 
 _LEVELS = {2: "two-level", 3: "three-level", 4: "four-level", 5: "five-level"}
@@ -46,6 +49,7 @@ def methods_paragraph(
         rows_sentence(design),
         means_sentence(design),
         variance_sentence(design),
+        related_methods_sentence(design.blocks),
         scale_methods_sentence(fit, design),
         residual_methods_sentence(fit, design),
         convergence_sentence(fit.certificate),
@@ -60,6 +64,8 @@ def _model_sentence(fit: Fit, design: Design, version: str) -> str:
     k = len(design.blocks)
     kind = _LEVELS.get(k + 1, "") if is_chain(design) else "cross-classified" if k > 1 else ""
     software = f" in multilevel {version} (Python)" if version else ""
+    if related_kind(design.blocks):
+        kind = "multilevel"
     article = "An empty-means" if is_unconditional(design) else "A"
     return (
         f"{article} {kind + ' ' if kind and k else ''}model for {design.model.response} was"
@@ -156,6 +162,8 @@ def _components_sentence(fit: Fit, design: Design) -> str:
 def _icc_sentence(fit: Fit, design: Design) -> str:
     if fit.residual is not None:
         return ""  # shares of variance need one residual variance and independent residuals
+    if is_related(design.blocks):
+        return " ".join(share_sentences(design, fit))
     kind = "intraclass" if is_unconditional(design) else "conditional intraclass"
     parts = [f"{icc.group} {icc.proportion:.3f}" for icc in intraclass(fit, design)]
     if not parts:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from multilevel.design.records import Design, RandomBlock
-from multilevel.design.related import has_memberships, is_related, loadings_of
+from multilevel.design.related import has_memberships, loadings_of
 from multilevel.estimate.records import Certificate, Fit
 from multilevel.infer.means_tests import RowTests
 from multilevel.interpret.advice.advise import advise
@@ -38,6 +38,7 @@ from multilevel.report.random_scale_words import (
     scale_section,
 )
 from multilevel.report.random_structures import structure_sections, structure_words
+from multilevel.report.related_words import related_kind
 from multilevel.report.residual_words import residual_sentences
 from multilevel.report.share_words import icc_sentences, slope_sentences
 
@@ -78,9 +79,9 @@ def summary_text(
 def title(fit: Fit, design: Design) -> tuple[str, ...]:
     """Return the title lines: kind of model, outcome, estimator; then the formula."""
     k = len(design.blocks)
-    if is_related(design.blocks):
-        several = any(has_memberships(block) for block in design.blocks)
-        kind = "Multiple-membership model" if several else "Model with correlated levels"
+    general = related_kind(design.blocks)
+    if general:
+        kind = general[0].upper() + general[1:]
     elif is_chain(design) and k + 1 in _COUNT_WORDS:
         kind = f"{_COUNT_WORDS[k + 1]}-level model"
     else:

@@ -12,9 +12,11 @@ from numpy.typing import NDArray
 
 from multilevel.api.generalized.location_scale import LocationScaleFit
 from multilevel.api.generalized.options import OutcomeOptions
+from multilevel.api.generalized.related import RelatedOutcomeFit
 from multilevel.api.generalized.result import GeneralizedMultilevelFit
 from multilevel.design.build import RankDeficient
 from multilevel.design.generalized import Column, GeneralizedRequest, build_generalized
+from multilevel.design.related import Related, check_related
 from multilevel.design.response import ResponseRequest
 from multilevel.errors import ModelError
 from multilevel.estimate.generalized.accuracy import check_accuracy, fit_generalized
@@ -23,7 +25,7 @@ from multilevel.estimate.generalized.scale_points import scale_points
 from multilevel.model.families.categories import Thresholds
 from multilevel.model.families.request import FamilyRequest, request_family
 from multilevel.model.formula.parse import parse_formula
-from multilevel.model.specification import Model
+from multilevel.model.specification import Model, RandomTerm
 from multilevel.report.facts import labels_of
 from multilevel.tables.table import as_table
 
@@ -40,25 +42,16 @@ def fit_outcome(
     advice: bool,
     allow: Sequence[str],
     progress: Callable[[int, float], None] | None = None,
+    related: Related | None = None,
 ) -> GeneralizedMultilevelFit:
     """Fit a generalized multilevel model; arguments as in ``fit``."""
     clock = [time.perf_counter()]
     accuracy = check_accuracy(options.accuracy)
-    if options.zero is not None and options.hurdle is not None:
-        raise ModelError(
-            "Zeros come from one of two models.",
-            "zero= and hurdle= together",
-            "write zero= for zero inflation or hurdle= for a hurdle",
-        )
-    zeros = "inflated" if options.zero is not None else "hurdle" if options.hurdle else ""
-    free: Thresholds | None = "free" if options.thresholds is not None else None
-    family = request_family(
-        options.family, options.link, truncated=options.truncated, zero=zeros, thresholds=free,
-        interval=formula.lstrip().startswith("interval("),
-    )  # fmt: skip
-    _check_scale(options, family)
+    family = _family(formula, options)
     model = _model(formula, options, family)
     formulas = _formulas(model, options)
+    if related is not None:
+        check_related(replace(model, random=_all_random(model, formulas)), related)
     clock.append(time.perf_counter())
     table = as_table(data)
     request = GeneralizedRequest(
@@ -71,6 +64,7 @@ def fit_outcome(
         rank_deficient=rank_deficient,
         allow=allow,
         is_correlated=options.scale is not None,
+        related=related,
     )
     design = build_generalized(model, table, request)
     clock.append(time.perf_counter())
@@ -89,7 +83,32 @@ def fit_outcome(
     seconds = {name: clock[i + 1] - clock[i] for i, name in enumerate(stages)}
     solved = replace(solved, seconds=seconds)
     kind = GeneralizedMultilevelFit if options.scale is None else LocationScaleFit
+    if related is not None:
+        kind = RelatedOutcomeFit
     return kind(prepared, solved, labels=labels_of(table), shows_advice=advice, allow=tuple(allow))
+
+
+def _family(formula: str, options: OutcomeOptions) -> FamilyRequest:
+    """The family that is asked for, with what it needs to know of the formula."""
+    if options.zero is not None and options.hurdle is not None:
+        raise ModelError(
+            "Zeros come from one of two models.",
+            "zero= and hurdle= together",
+            "write zero= for zero inflation or hurdle= for a hurdle",
+        )
+    zeros = "inflated" if options.zero is not None else "hurdle" if options.hurdle else ""
+    free: Thresholds | None = "free" if options.thresholds is not None else None
+    family = request_family(
+        options.family, options.link, truncated=options.truncated, zero=zeros, thresholds=free,
+        interval=formula.lstrip().startswith("interval("),
+    )  # fmt: skip
+    _check_scale(options, family)
+    return family
+
+
+def _all_random(model: Model, formulas: Mapping[str, Model]) -> tuple[RandomTerm, ...]:
+    """The random terms of every formula."""
+    return tuple(term for one in (model, *formulas.values()) for term in one.random)
 
 
 def _check_scale(options: OutcomeOptions, family: FamilyRequest) -> None:

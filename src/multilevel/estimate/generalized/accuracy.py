@@ -33,6 +33,7 @@ from multilevel.estimate.generalized.variance_shift import variance_shift
 from multilevel.likelihood.generalized.choose import checked_objective, has_quadrature
 from multilevel.likelihood.generalized.objective import ErrorEstimate
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
+from multilevel.likelihood.generalized.related_layout import is_general
 from multilevel.likelihood.location_scale.objective import reduces
 
 Array = NDArray[np.float64]
@@ -282,6 +283,13 @@ def _climb(
         sentence=sentence))  # fmt: skip
 
 
+def _without_quadrature(prepared: GeneralizedPrepared) -> str:
+    """What it is that quadrature does not exist for."""
+    if is_general(prepared.problem):
+        return "rows with several levels or levels that are correlated"
+    return "crossed factors"
+
+
 def with_error(
     prepared: GeneralizedPrepared,
     fit: GeneralizedFit,
@@ -303,7 +311,7 @@ def with_error(
             ' Errors of this size can change a test: refit with accuracy="auto"'
             if dimensions(prepared.problem)
             else " Errors of this size can change a test: read variances with care. Quadrature, "
-            "which could be raised, does not exist for crossed factors"
+            f"which could be raised, does not exist for {_without_quadrature(prepared)}"
         ) + "."
     how = replace(fit.approximation, error=error, sentence=sentence)
     if shift is not None:

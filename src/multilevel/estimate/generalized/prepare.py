@@ -8,10 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.design.generalized import GeneralizedDesign
-from multilevel.design.records import Response
+from multilevel.design.records import RandomBlock, Response
+from multilevel.design.related import RelatedBlock
 from multilevel.errors import EstimationError
 from multilevel.likelihood.generalized.families.make import make_rows
 from multilevel.likelihood.generalized.problem import EffectBlock, FixedPart, GeneralizedProblem
+from multilevel.likelihood.generalized.related_layout import RelatedEffects
 from multilevel.likelihood.generalized.row import RowLikelihood
 from multilevel.model.families.records import Family
 
@@ -56,7 +58,7 @@ def prepare_generalized(design: GeneralizedDesign) -> GeneralizedPrepared:
     EstimationError : more parameters than rows.
     """
     blocks = tuple(
-        EffectBlock(block.codes, block.n_levels, block.columns, parts, block.structure)
+        _effects(block, parts)
         for block, parts in zip(design.blocks, design.block_parts, strict=True)
     )
     problem = GeneralizedProblem(
@@ -72,6 +74,14 @@ def prepare_generalized(design: GeneralizedDesign) -> GeneralizedPrepared:
             "use fewer predictors or random effects, or more data",
         )
     return GeneralizedPrepared(design, problem)
+
+
+def _effects(block: RandomBlock, parts: tuple[int, ...]) -> EffectBlock:
+    """The arrays of one grouping factor."""
+    own = (block.codes, block.n_levels, block.columns, parts, block.structure)
+    if isinstance(block, RelatedBlock):
+        return RelatedEffects(*own, block.loadings, block.relation)
+    return EffectBlock(*own)
 
 
 def with_outcome(prepared: GeneralizedPrepared, y: Array) -> GeneralizedPrepared:

@@ -17,7 +17,8 @@ from multilevel.estimate.generalized.penalty import PENALTIES
 from multilevel.estimate.generalized.prepare import GeneralizedPrepared
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.estimate.generalized.solve import solve_generalized
-from multilevel.likelihood.generalized.problem import GeneralizedProblem
+from multilevel.likelihood.generalized.problem import EffectBlock, GeneralizedProblem
+from multilevel.likelihood.generalized.related_layout import RelatedEffects, relation_of
 from multilevel.likelihood.generalized.row import OutcomeDistribution
 
 Array = NDArray[np.float64]
@@ -62,15 +63,28 @@ def drawn_responses(
     for k in range(n_sim):
         eta = fixed.copy()
         for t, block in enumerate(problem.blocks):
-            if kind == "new":
-                u = rng.standard_normal((block.n_levels, block.columns.shape[1]))
-            else:
-                u = fit.modes[t]
-            b = u @ fit.relative_factors[t].T
+            u = new_effects(block, rng) if kind == "new" else fit.modes[t]
+            b = on_rows(block, u @ fit.relative_factors[t].T)
             for a, part in enumerate(block.parts):
-                eta[part] += block.columns[:, a] * b[block.codes, a]
+                eta[part] += block.columns[:, a] * b[:, a]
         out[:, k] = rows.draw(eta, rng)
     return out
+
+
+def new_effects(block: EffectBlock, rng: np.random.Generator) -> Array:
+    """Random effects (J, q) before ``Lambda``, correlated as the levels are."""
+    relation = relation_of(block)
+    if relation is None:
+        return rng.standard_normal((block.n_levels, block.columns.shape[1]))
+    J = block.n_levels if relation.spread is None else relation.spread.shape[1]
+    return relation.colour(rng.standard_normal((J, block.columns.shape[1])))
+
+
+def on_rows(block: EffectBlock, b: Array) -> Array:
+    """Sums (n, q) of effects (J, q) over the levels of each row."""
+    if isinstance(block, RelatedEffects):
+        return np.asarray(block.loadings @ b)
+    return np.asarray(b[block.codes])
 
 
 def check_outcome(design: GeneralizedDesign, y: Array) -> None:

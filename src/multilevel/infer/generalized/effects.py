@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from multilevel.design.generalized import GeneralizedDesign
 from multilevel.design.records import Design, RandomBlock
+from multilevel.design.related import is_related
 from multilevel.errors import InferenceError
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.infer.between_within import CountedDf, between_within_of
@@ -199,6 +200,12 @@ def effects_df(effects: Effects, df: DfMethod) -> CountedDf:
             "Between-within degrees of freedom need a grouping factor.",
             "a model without random effects",
             "leave df out",
+        )
+    if is_related(effects.design.blocks):
+        raise InferenceError(
+            "Between-within degrees of freedom count independent levels.",
+            "rows with several levels or levels that are correlated",
+            "leave df out (z tests)",
         )
     chain = is_nested_chain(effects.design.blocks)
     return between_within_of(effects.design, effects, is_chain=chain)

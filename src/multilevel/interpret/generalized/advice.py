@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.design.generalized import GeneralizedDesign
+from multilevel.design.related import is_related
 from multilevel.estimate.generalized.prepare import prepare_generalized
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.estimate.records import Fit
@@ -56,6 +57,15 @@ def advise_generalized(design: GeneralizedDesign, fit: GeneralizedFit) -> tuple[
     """
     evidence = GeneralizedEvidence(prepare_generalized(design), fit)
     plain = design.mean
+    if is_related(design.blocks):  # the others know rows with one level, and independent levels
+        general = [
+            *about_certificate(cast(Fit, fit)),
+            *about_zero_variances(evidence),
+            *about_separation(evidence),
+            *about_approximation(evidence),
+            *about_scales(plain),
+        ]
+        return tuple(sorted(general, key=lambda advice: SEVERITIES.index(advice.severity)))
     found = [
         *about_certificate(cast(Fit, fit)),  # reads the certificate only
         *about_zero_variances(evidence),
@@ -214,7 +224,8 @@ def about_approximation(evidence: GeneralizedEvidence) -> list[Advice]:
         'Fit again with accuracy="auto", which raises the number of points until it no longer '
         "matters."
         if nested
-        else "Quadrature needs one grouping factor or nested ones: read variances with care."
+        else "Quadrature needs one grouping factor or nested ones, and independent levels: read "
+        "variances with care."
     )
     if how.error is not None:
         if abs(how.error.criterion) - 2.0 * how.error.std_error <= NOTABLE_ERROR:

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.records import RandomBlock
 from multilevel.interpret.diagnosis import (
     Diagnosis,
     Finding,
@@ -19,6 +20,7 @@ from multilevel.interpret.generalized.checks import cluster_influence, run_check
 from multilevel.interpret.generalized.evidence import GeneralizedEvidence
 from multilevel.interpret.generalized.residuals import residuals
 from multilevel.interpret.normality import RESIDUAL, Normality, normality
+from multilevel.interpret.related import relation_of
 from multilevel.interpret.residual_diagnostics import EffectResiduals, standardised_effects
 
 Array = NDArray[np.float64]
@@ -35,9 +37,15 @@ def effect_sets(evidence: GeneralizedEvidence) -> tuple[EffectResiduals, ...]:
         strict=True,
     )
     return tuple(
-        standardised_effects(block.group, block.levels, block.names, b, G, G - C)
+        standardised_effects(block.group, block.levels, block.names, b, G, _prior(block, G) - C)
         for block, G, b, C in pieces
     )
+
+
+def _prior(block: RandomBlock, G: Array) -> Array:
+    """Variance of a level's effects: ``G``, by level (J, q, q) where levels are correlated."""
+    relation = relation_of(block)
+    return G if relation is None else relation.diagonal[:, None, None] * G
 
 
 def normality_sets(

@@ -20,12 +20,14 @@ from multilevel.interpret.generalized.evidence import (
     fixed_predictors,
 )
 from multilevel.likelihood.generalized.choose import make_objective
+from multilevel.likelihood.generalized.related import RelatedLaplace
 
 Array = NDArray[np.float64]
 #: Steps of parameters, in their standard errors.
 STEP = 0.03
 #: Random effects up to which covariances between grouping factors are computed.
 MOST_JOINT = 2000
+AT_ONCE = 256  # rows whose covariances are solved for together
 INDEPENDENT = (
     "Covariances between random effects of different grouping factors are left out (too many)."
 )
@@ -60,7 +62,8 @@ class ConditionalVariance:
         self.evidence = evidence
         self.moves = mode_derivatives(evidence)
         total = sum(b.size for b in evidence.effects)
-        several = len(evidence.effects) > 1
+        self.engine = evidence.objective if isinstance(evidence.objective, RelatedLaplace) else None
+        several = len(evidence.effects) > 1 and self.engine is None
         self.joint = joint_covariance(evidence) if several and total <= MOST_JOINT else None
         self.note = INDEPENDENT if several and self.joint is None else ""
 
@@ -68,12 +71,34 @@ class ConditionalVariance:
         """(m, R, R) from the random effects alone; a level without data has the whole ``G``."""
         evidence = self.evidence
         out = np.zeros((rows.n, len(evidence.random), len(evidence.random)))
+        if self.engine is not None:
+            return self._solved(rows, self.engine)
         if self.joint is not None:
             return self._joint(rows, self.joint)
         for t, (code, z) in enumerate(zip(rows.codes, rows.columns, strict=True)):
             C = evidence.effect_covariances[t][code]
             C = np.where((code >= 0)[:, None, None], C, evidence.fit.random_covariance[t])
             out += block_covariance(z, evidence.design.block_parts[t], evidence.random, C)
+        return out
+
+    def _solved(self, rows: PartRows, engine: RelatedLaplace) -> Array:
+        """All covariances, of levels of one factor too; unknown levels have all of ``G``."""
+        evidence = self.evidence
+        designs = [Z @ _factors(evidence) for Z in _columns(evidence, rows)]
+        out = np.zeros((rows.n, len(designs), len(designs)))
+        for start in range(0, rows.n, AT_ONCE):
+            part = slice(start, start + AT_ONCE)
+            loads = [Z[part].toarray() for Z in designs]
+            for s, right in enumerate(loads):
+                pushed = engine.posterior_product(np.ascontiguousarray(right.T)).T
+                for r, left in enumerate(loads):
+                    out[part, r, s] = np.einsum("ij,ij->i", left, pushed)
+        for t, z in enumerate(rows.columns):
+            own = rows.of_block(t)
+            lost = (rows.codes[t] < 0).astype(np.float64) if own is None else own.unknown
+            G, parts = evidence.fit.random_covariance[t], evidence.design.block_parts[t]
+            wide = z * np.sqrt(lost)[:, None]
+            out += block_covariance(wide, parts, evidence.random, G)
         return out
 
     def _joint(self, rows: PartRows, covariance: Array) -> Array:
@@ -97,10 +122,12 @@ class ConditionalVariance:
         """``z db/dpsi`` (P, D, m): what the parameters do to the predictors by the modes."""
         out = np.zeros((self.evidence.fit.n_parameters, len(rows.X), rows.n))
         parts = self.evidence.design.block_parts
-        for t, (code, z) in enumerate(zip(rows.codes, rows.columns, strict=True)):
-            known = code >= 0
+        for t, z in enumerate(rows.columns):
+            P, J, q = self.moves[t].shape
+            flat = self.moves[t].transpose(1, 0, 2).reshape(J, P * q)
+            own = rows.level_values(t, flat).reshape(rows.n, P, q)
             for a, d in enumerate(parts[t]):
-                out[:, d] += np.where(known, z[:, a] * self.moves[t][:, code, a], 0.0)
+                out[:, d] += (own[:, :, a] * z[:, [a]]).T
         return out
 
 
@@ -112,12 +139,17 @@ def _columns(evidence: GeneralizedEvidence, rows: PartRows) -> list[sparse.csr_m
     start = 0
     for t, (code, z) in enumerate(zip(rows.codes, rows.columns, strict=True)):
         J, q = evidence.effects[t].shape
-        known = np.flatnonzero(code >= 0)
+        own, row = rows.of_block(t), np.flatnonzero(code >= 0)
+        level, weight = code[row].astype(np.int64), np.ones(len(row))
+        if own is not None:
+            entries = sparse.coo_array(own.loads)
+            row = entries.row.astype(np.intp)
+            level, weight = entries.col.astype(np.int64), entries.data
         for a, d in enumerate(evidence.design.block_parts[t]):
             r = evidence.random.index(d)
-            where[r].append(known)
-            at[r].append(start + code[known].astype(np.int64) * q + a)
-            values[r].append(z[known, a])
+            where[r].append(row)
+            at[r].append(start + level * q + a)
+            values[r].append(weight * z[row, a])
         start += J * q
     return [
         sparse.csr_matrix(
@@ -128,6 +160,18 @@ def _columns(evidence: GeneralizedEvidence, rows: PartRows) -> list[sparse.csr_m
     ]
 
 
+def _factors(evidence: GeneralizedEvidence) -> sparse.csr_matrix:
+    """``Lambda`` (Q, Q) of all random effects."""
+    return sparse.csr_matrix(
+        sparse.block_diag(
+            [
+                sparse.kron(sparse.identity(len(b)), factor)
+                for b, factor in zip(evidence.effects, evidence.fit.relative_factors, strict=True)
+            ]
+        )
+    )
+
+
 def joint_covariance(evidence: GeneralizedEvidence) -> Array:
     """``Lambda H^-1 Lambda'`` (Q, Q) of all random effects together, at the modes.
 
@@ -136,12 +180,7 @@ def joint_covariance(evidence: GeneralizedEvidence) -> Array:
     rows = evidence.rows
     eta = add_effects(fixed_predictors(rows, evidence.fit), rows, evidence, evidence.effects)
     second = evidence.outcome.newton(eta)[2]
-    L = sparse.block_diag(
-        [
-            sparse.kron(sparse.identity(len(b)), factor)
-            for b, factor in zip(evidence.effects, evidence.fit.relative_factors, strict=True)
-        ]
-    ).tocsr()
+    L = _factors(evidence)
     scaled = [Z @ L for Z in _columns(evidence, rows)]
     H = np.eye(L.shape[0])
     for r, left in enumerate(scaled):

@@ -137,10 +137,10 @@ def add_effects(
     """``eta`` (D, m) plus the random effects of each row's own levels; unknown levels get none."""
     out = eta.copy()
     parts = evidence.design.block_parts
-    for code, z, part, b in zip(rows.codes, rows.columns, parts, effects, strict=True):
-        known = code >= 0
+    for t, (z, part, b) in enumerate(zip(rows.columns, parts, effects, strict=True)):
+        own = rows.level_values(t, b)
         for a, d in enumerate(part):
-            out[d] += np.where(known, z[:, a] * b[code, a], 0.0)
+            out[d] += z[:, a] * own[:, a]
     return out
 
 
@@ -154,7 +154,7 @@ def predictor_covariance(
     random = evidence.random
     found = evidence.fit.random_covariance if matrices is None else matrices
     out = np.zeros((rows.n, len(random), len(random)))
-    for z, parts, G in zip(rows.columns, evidence.design.block_parts, found, strict=True):
+    for z, parts, G in zip(rows.spread, evidence.design.block_parts, found, strict=True):
         out += block_covariance(z, parts, random, G)
     return out
 

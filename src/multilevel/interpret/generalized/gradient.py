@@ -83,9 +83,9 @@ def parameter_gradient(evidence: GeneralizedEvidence, rows: PartRows, found: Dif
         out[s] = X.T[:, None, :] * slope
     if found.second.size:
         random = evidence.random
-        parts = evidence.design.block_parts
+        parts, spread = evidence.design.block_parts, rows.spread
         for k, t, dG in theta_derivatives(evidence):
-            dS = block_covariance(rows.columns[t], parts[t], random, dG)
+            dS = block_covariance(spread[t], parts[t], random, dG)
             out[k] = np.einsum("mrs,rscm->cm", np.triu(dS), found.second)
     return out
 

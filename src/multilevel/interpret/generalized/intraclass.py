@@ -219,14 +219,7 @@ def spread_rows(evidence: GeneralizedEvidence, most: int = ROWS) -> PartRows:
         return rows
     order = np.argsort(fixed_predictors(rows, evidence.fit)[0], kind="stable")
     at = order[np.linspace(0, rows.n - 1, most).round().astype(np.intp)]
-    return PartRows(
-        tuple(X[at] for X in rows.X),
-        tuple(None if o is None else o[at] for o in rows.offsets),
-        tuple(c[at] for c in rows.codes),
-        tuple(z[at] for z in rows.columns),
-        rows.rows,
-        {},
-    )
+    return rows.pick(at)
 
 
 def _observed(

@@ -104,20 +104,20 @@ def _residual_variance(evidence: GeneralizedEvidence, eta: Array) -> float:
 
 
 def between_variances(evidence: GeneralizedEvidence, psi: Array, part: int = 0) -> Array:
-    """Mean of ``z'Gz`` (T,) over the analysed rows, of one part, by block."""
+    """Mean variance (T,) that each block gives the predictor of one part over the analysed rows."""
+    return mean_variances(evidence, evidence.rows.spread, psi, part)
+
+
+def mean_variances(
+    evidence: GeneralizedEvidence, columns: tuple[Array, ...], psi: Array, part: int = 0
+) -> Array:
+    """Mean of ``z'Gz`` (T,) over rows with these columns (m, q_t), of one part, by block."""
     out = []
-    for t, (block, parts, L) in enumerate(
-        zip(
-            evidence.design.blocks,
-            evidence.design.block_parts,
-            evidence.prepared.problem.factors(psi),
-            strict=True,
-        )
-    ):
+    factors = evidence.prepared.problem.factors(psi)
+    for z, parts, L in zip(columns, evidence.design.block_parts, factors, strict=True):
         own = [a for a, d in enumerate(parts) if d == part]
-        G = (L @ L.T)[np.ix_(own, own)]
-        z = evidence.rows.columns[t][:, own]
-        out.append(float(np.trace(G @ (z.T @ z))) / len(block.codes))
+        G, mine = (L @ L.T)[np.ix_(own, own)], z[:, own]
+        out.append(float(np.trace(G @ (mine.T @ mine))) / len(z))
     return np.array(out)
 
 

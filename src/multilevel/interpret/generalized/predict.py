@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.design.generalized_replay import PartRows, replay_parts
+from multilevel.design.related import is_related
 from multilevel.errors import InferenceError
 from multilevel.infer.distributions import normal_quantile
 from multilevel.infer.means_tests import check_level
@@ -181,7 +182,9 @@ def predict_table(
             "new_levels must be 'zero' or 'error'.", f"{new_levels!r}", "write new_levels='zero'"
         )
     conditional = kind == "conditional"
-    rows = replay_parts(evidence.design, table, groups="match" if conditional else "ignore")
+    # how many levels a row has, and which, decides its variance where these are of the general kind
+    needs = conditional or (kind == "marginal" and is_related(evidence.design.blocks))
+    rows = replay_parts(evidence.design, table, groups="match" if needs else "ignore")
     unknown = rows.new_levels if conditional else {}
     if unknown and new_levels == "error":
         group, labels = next(iter(unknown.items()))

@@ -34,15 +34,7 @@ class Settings:
             if part.design is not None:
                 entry = self.sources.setdefault(id(part.design), ([], Grid(part.design)))
                 entry[0].append(d)
-        whole = evidence.rows
-        self.base = PartRows(
-            tuple(X[rows] for X in whole.X),
-            tuple(None if o is None else o[rows] for o in whole.offsets),
-            tuple(c[rows] for c in whole.codes),
-            tuple(z[rows] for z in whole.columns),
-            whole.rows,
-            {},
-        )
+        self.base = evidence.rows.pick(rows)
 
     @property
     def main(self) -> Grid:

@@ -27,6 +27,7 @@ from multilevel.interpret.generalized.latent import (
     level_one_variance,
 )
 from multilevel.interpret.generalized.predict import limits
+from multilevel.interpret.related import relation_of
 from multilevel.interpret.reliability import Reliability
 from multilevel.interpret.variance import INTERCEPT, effect_components
 from multilevel.interpret.variance_function import VarianceAt, VarianceFunction
@@ -91,12 +92,14 @@ def generalized_reliabilities(evidence: GeneralizedEvidence) -> tuple[Reliabilit
     )
     for block, G, C in pieces:
         tau = np.diag(G)
+        relation = relation_of(block)
+        size = 1.0 if relation is None else relation.diagonal
         errors = np.einsum("jaa->ja", C)
         for a, term in enumerate(block.names):
             if not tau[a] > 0.0:
                 values = np.zeros(block.n_levels)
             else:
-                values = np.clip(1.0 - errors[:, a] / tau[a], 0.0, 1.0)
+                values = np.clip(1.0 - errors[:, a] / (tau[a] * size), 0.0, 1.0)
             what = "effects" if term == INTERCEPT else f"slopes of {term}"
             sentence = (
                 f"The predicted {what} of {block.group} have a reliability of {values.mean():.3f} "

@@ -8,6 +8,8 @@ from multilevel.likelihood.generalized.nested import NestedLaplace
 from multilevel.likelihood.generalized.objective import GeneralizedObjective
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
 from multilevel.likelihood.generalized.quadrature import NestedQuadrature
+from multilevel.likelihood.generalized.related import RelatedLaplace
+from multilevel.likelihood.generalized.related_layout import is_general
 from multilevel.likelihood.generalized.single_level import SingleLevel
 from multilevel.likelihood.generalized.sparse_grid import is_sparse
 from multilevel.likelihood.generalized.sparse_quadrature import SparseQuadrature
@@ -34,6 +36,8 @@ def make_objective(
     wanted = _points(problem, points)
     if not problem.blocks:
         return SingleLevel(problem)
+    if is_general(problem):
+        return _general(problem, wanted)
     if reduces(problem):
         return LocationScale(problem, wanted[0])
     if len(problem.blocks) == 1:
@@ -53,17 +57,30 @@ def make_objective(
     )
 
 
+def _general(problem: GeneralizedProblem, points: tuple[int, ...]) -> RelatedLaplace:
+    """The engine of rows with several levels and of levels that are correlated."""
+    if any(k > 1 for k in points):
+        raise LikelihoodError(
+            "Adaptive quadrature needs independent clusters, each with its own random effects.",
+            f"rows with several levels or levels that are correlated, {points} points",
+            "leave n_quad out, or write n_quad=1 (the Laplace approximation)",
+        )
+    return RelatedLaplace(problem)
+
+
 def checked_objective(
     problem: GeneralizedProblem, points: int | tuple[int, ...] | None
 ) -> GeneralizedObjective:
     """The objective as its error is best estimated: Laplace of nested factors along the chain."""
-    if len(problem.blocks) > 1 and is_chain(problem):
+    if len(problem.blocks) > 1 and has_quadrature(problem):
         return TreeQuadrature(problem, _points(problem, points))
     return make_objective(problem, points)
 
 
 def has_quadrature(problem: GeneralizedProblem) -> bool:
     """Whether the design has random effects and adaptive quadrature handles it."""
+    if is_general(problem):
+        return False
     return len(problem.blocks) == 1 or (len(problem.blocks) > 1 and is_chain(problem))
 
 

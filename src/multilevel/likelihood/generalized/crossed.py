@@ -31,9 +31,10 @@ from multilevel.likelihood.generalized.leaf_sampling import (
 from multilevel.likelihood.generalized.mode_search import ModePoint, ModeSearch
 from multilevel.likelihood.generalized.objective import ErrorEstimate
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
+from multilevel.likelihood.generalized.related_layout import Prior
 from multilevel.likelihood.generalized.row import RowDerivatives
-from multilevel.likelihood.generalized.row_layout import lay_out_rows
-from multilevel.likelihood.generalized.storage_choice import choose_storage
+from multilevel.likelihood.generalized.row_layout import RowLayout, lay_out_rows
+from multilevel.likelihood.generalized.storage_choice import StoragePlan, choose_storage
 from multilevel.likelihood.generalized.working_information import working_information
 
 Array = NDArray[np.float64]
@@ -69,13 +70,14 @@ class CrossedLaplace:
             )
         self.problem = problem
         self.points = tuple(1 for _ in problem.blocks)
-        self.layout = lay_out_rows(problem)
-        chosen = choose_storage(self.layout, storage)
+        self.layout, chosen = self._lay_out(storage)
         self.plan, self.order = chosen.sentence, chosen.order
         self.storage = chosen.make(self.layout)
         self.rows = problem.row_likelihood(self.layout.order)
         self.index = self.layout.index(self.storage.effects)
-        self.search = ModeSearch(self.rows, self.index, self.storage, chosen.ratio)
+        relations = self.layout.relations
+        prior = Prior(relations, self.storage.effects) if relations else None
+        self.search = ModeSearch(self.rows, self.index, self.storage, chosen.ratio, prior)
         self.n_evaluations = 0
         self._u = np.zeros(self.layout.n_effects)
         self._random = list(problem.random_parts)
@@ -86,6 +88,11 @@ class CrossedLaplace:
         self._point: ModePoint | None = None
         self._pieces: _Pieces | None = None
         self._derivatives: RowDerivatives | None = None
+
+    def _lay_out(self, storage: str | None) -> tuple[RowLayout, StoragePlan]:
+        """The rows in their order, and how ``H`` is kept."""
+        layout = lay_out_rows(self.problem)
+        return layout, choose_storage(layout, storage)
 
     # -- value ---------------------------------------------------------------------------------
 
@@ -140,8 +147,7 @@ class CrossedLaplace:
                 out[:, k] = np.bincount(coarse, column * in_design, n_groups)
         slopes = problem.factor_slopes(self._psi)
         for t, (E, s) in enumerate(zip(slopes, problem.theta_slices, strict=True)):
-            at = layout.block_columns(t)
-            local = pieces.factor_scores[:, at, at]
+            local = sum(pieces.factor_scores[:, at, at] for at, _ in layout.slots(t))
             out[:, s] = np.tensordot(local, E, axes=([1, 2], [1, 2]))
         return out
 

@@ -78,7 +78,7 @@ def sample_jointly(
 
     ``fixed`` (D, n) predictors, ``Z`` (R, n, Q) scaled; ``draws`` is rounded up to pairs.
     """
-    N, pairs = point.u.size, max(2, (draws + 1) // 2)
+    N, pairs = search.storage.n_independent, max(2, (draws + 1) // 2)
     noise, log_density = _noise(rng, N, pairs)
     log_weights = np.empty((2, pairs))
     batch = max(1, BATCH_NUMBERS // point.eta.size)
@@ -130,7 +130,7 @@ def _heights(search: ModeSearch, fixed: Array, Z: Array, u: Array) -> Array:
     for k in range(K):
         eta[:, k] = search.predictors(fixed, Z, np.ascontiguousarray(u[:, k]))
     values = search.rows.value(eta)
-    out: Array = values.sum(axis=1) - 0.5 * np.einsum("nk,nk->k", u, u)
+    out: Array = values.sum(axis=1) - 0.5 * np.einsum("nk,nk->k", u, search.pulled(u))
     return out
 
 

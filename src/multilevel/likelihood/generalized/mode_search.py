@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,14 @@ class ModePoint:
     score: Array
 
 
+class PriorPrecision(Protocol):
+    """The precision of ``u`` where it is not the identity (levels that are correlated)."""
+
+    def apply(self, c: Array) -> Array:
+        """The precision times (N,) or (N, K)."""
+        ...
+
+
 class ModeSearch:
     """Finds modes for one design.
 
@@ -61,10 +70,19 @@ class ModeSearch:
     index : (n, Q) unknown of each column of each row.
     storage : of ``H``; holds the factor at the mode afterwards.
     ratio : cost of one factorisation over that of one pass over the rows.
+    prior : precision of ``u``; None for the identity.
     """
 
-    def __init__(self, rows: RowLikelihood, index: Index, storage: Storage, ratio: float) -> None:
+    def __init__(
+        self,
+        rows: RowLikelihood,
+        index: Index,
+        storage: Storage,
+        ratio: float,
+        prior: PriorPrecision | None = None,
+    ) -> None:
         self.rows, self.index, self.storage, self.ratio = rows, index, storage, ratio
+        self.prior = prior
         self.n_factorisations = 0
         self.n_passes = 0
         self._random = list(rows.random)
@@ -126,11 +144,15 @@ class ModeSearch:
         eta = self.predictors(fixed, Z, u)
         value, first, second = self.rows.newton(eta)
         first = np.ascontiguousarray(first)
-        score = -u
-        h = float(value.sum()) - 0.5 * float(u @ u)
+        score = -self.pulled(u)
+        h = float(value.sum()) + 0.5 * float(u @ score)
         if np.isfinite(h):
             add_transposed(Z, self.index, first, score)
         return ModePoint(u, eta, h, first, np.ascontiguousarray(-second), score)
+
+    def pulled(self, u: Array) -> Array:
+        """The prior precision times u (N,) or (N, K)."""
+        return u if self.prior is None else self.prior.apply(u)
 
     def predictors(self, fixed: Array, Z: Array, u: Array) -> Array:
         """``eta`` (D, n)."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.relations import Relation
 from multilevel.likelihood.blocks.accumulate import level_cells
 from multilevel.likelihood.blocks.cross_products import CrossProducts, PairBlock
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
@@ -35,6 +36,7 @@ class RowLayout:
     starts : (T + 1,) first column of each block.
     n_random : R.
     pattern : which levels occur together; its values are zeros that take no memory.
+    relations : per block the known covariance of its levels, or None; empty where none has one.
     """
 
     order: NDArray[np.intp]
@@ -45,6 +47,7 @@ class RowLayout:
     starts: Index
     n_random: int
     pattern: CrossProducts
+    relations: tuple[Relation | None, ...] = ()
 
     @property
     def n(self) -> int:
@@ -59,6 +62,10 @@ class RowLayout:
     def block_columns(self, block: int) -> slice:
         """The columns of one block."""
         return slice(int(self.starts[block]), int(self.starts[block + 1]))
+
+    def slots(self, block: int) -> list[tuple[slice, Index]]:
+        """Columns and levels (n,) of each place in which a row has a level of the block."""
+        return [(self.block_columns(block), self.codes[block])]
 
     def scaled(self, factors: Sequence[Array]) -> Array:
         """``Z~ = Z Lambda`` (R, n, Q), from ``Lambda_t`` (q_t, q_t) per block."""

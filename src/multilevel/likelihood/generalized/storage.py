@@ -28,6 +28,7 @@ class Storage(Protocol):
     at_inverse : (n, Q (Q + 1) / 2) places of a row's clique among the entries of ``inverse``.
     logdet : ``log|H|`` at the last successful factorisation.
     is_set : whether a factor is held.
+    n_independent : random effects that vary independently: N, but fewer for a singular relation.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Storage(Protocol):
     at_inverse: Places
     logdet: float
     is_set: bool
+    n_independent: int
 
     def factorise(self, Z: Array, W: Array) -> bool:
         """Set ``H`` from ``Z~`` (R, n, Q) and ``W`` (R, R, n); False if not positive definite."""

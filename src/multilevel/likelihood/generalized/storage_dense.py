@@ -25,7 +25,7 @@ class DenseStorage:
 
     def __init__(self, layout: RowLayout) -> None:
         N = layout.n_effects
-        self.order = N
+        self.order = self.n_independent = N
         self.effects = natural_effects(layout.sizes)
         index = layout.index(self.effects).astype(np.int64)
         a, b = clique_pairs(index.shape[1])

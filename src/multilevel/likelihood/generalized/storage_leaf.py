@@ -38,6 +38,7 @@ class LeafStorage:
     def __init__(self, layout: RowLayout) -> None:
         J, q = layout.sizes[0]
         self.effects = natural_effects(layout.sizes)
+        self.n_independent = layout.n_effects
         self._n_leaf, self._n_core = J * q, layout.n_effects - J * q
         self._shape = (J, q)
         index = layout.index(self.effects).astype(np.int64)

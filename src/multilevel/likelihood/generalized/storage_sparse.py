@@ -44,6 +44,7 @@ class SparseStorage:
         self._Li, slots = sparse_ldl.factor_pattern(self._Up, self._Ui, self._parent, self._Lp)
         self.at_inverse: Places = np.ascontiguousarray(slots[self._at])
         self._own = tuple(np.ascontiguousarray(slots[at].transpose(2, 0, 1)) for at in own)
+        self.n_independent = plan.n_unknowns
         self._store = np.empty(self._Ui.size)
         self._Lx, self._D = np.empty(self._Li.size), np.empty(plan.n_unknowns)
         self._inverse: Array | None = None
@@ -53,7 +54,7 @@ class SparseStorage:
     def factorise(self, Z: Array, W: Array) -> bool:
         """See ``Storage``."""
         self._inverse, self.is_set = None, False
-        fill(self._store, self._diagonal, self._at, Z, W)
+        self._fill(Z, W)
         failed = sparse_ldl.factorise(
             self._Up, self._Ui, self._store, self._parent, self._Lp, self._Li, self._Lx, self._D
         )
@@ -62,6 +63,9 @@ class SparseStorage:
         self.logdet = float(np.log(self._D).sum())
         self.is_set = True
         return True
+
+    def _fill(self, Z: Array, W: Array) -> None:
+        fill(self._store, self._diagonal, self._at, Z, W)
 
     def solve(self, right: Array) -> Array:
         """See ``Storage``."""

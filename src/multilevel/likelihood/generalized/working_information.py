@@ -104,13 +104,19 @@ def _theta_columns(
     """``f_k`` by random part (R, n, r), rows sorted; ``first`` (R, n) is ``l'``."""
     out = []
     for t, (block, L, by_theta) in enumerate(zip(problem.blocks, factors, slopes, strict=True)):
-        at = layout.block_columns(t)
-        z, part, codes = layout.raw[:, at], layout.part[at], layout.codes[t]
-        score = np.empty((block.n_levels, z.shape[1]))
-        for a in range(z.shape[1]):
-            score[:, a] = np.bincount(codes, z[:, a] * first[part[a]], block.n_levels)
+        slots = [(layout.raw[:, at], layout.part[at], codes) for at, codes in layout.slots(t)]
+        score = np.zeros((block.n_levels, block.columns.shape[1]))
+        for z, part, codes in slots:
+            for a in range(z.shape[1]):
+                score[:, a] += np.bincount(codes, z[:, a] * first[part[a]], block.n_levels)
+        relation = layout.relations[t] if layout.relations else None
+        if relation is not None:
+            score = relation.colour(relation.combine(score))
         for E in by_theta:
-            values = z * (score @ (E @ L.T + L @ E.T))[codes]
-            shares = [values[:, part == r].sum(axis=1) for r in range(layout.n_random)]
-            out.append(np.stack(shares))
+            shares = np.zeros((layout.n_random, layout.n))
+            for z, part, codes in slots:
+                values = z * (score @ (E @ L.T + L @ E.T))[codes]
+                for r in range(layout.n_random):
+                    shares[r] += values[:, part == r].sum(axis=1)
+            out.append(shares)
     return np.stack(out, axis=2)

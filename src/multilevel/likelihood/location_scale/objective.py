@@ -14,6 +14,7 @@ from multilevel.likelihood.generalized.grid import gauss_hermite, log_sum
 from multilevel.likelihood.generalized.nested_error import compare_with_more, more_points
 from multilevel.likelihood.generalized.objective import ErrorEstimate
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
+from multilevel.likelihood.generalized.related_layout import is_general
 from multilevel.likelihood.location_scale.conditional import Conditional
 from multilevel.likelihood.location_scale.sums import row_adjoints, sum_rows
 
@@ -40,7 +41,7 @@ _FIRST, _SECOND = _differences(1), _differences(2)
 def reduces(problem: GeneralizedProblem) -> bool:
     """Whether this objective holds: a Gaussian response (identity link), one grouping factor with
     location effects and one random intercept of the log residual variance."""
-    if len(problem.blocks) != 1 or problem.n_parts != 2:
+    if len(problem.blocks) != 1 or problem.n_parts != 2 or is_general(problem):
         return False
     block = problem.blocks[0]
     parts = np.array(block.parts)

@@ -19,6 +19,7 @@ from multilevel.interpret.variance import (
 )
 from multilevel.report.facts import is_chain
 from multilevel.report.layout import count, join_words, percent, short
+from multilevel.report.related_words import related_kind
 
 _KINDS = {1: "Single-level", 2: "Two-level", 3: "Three-level", 4: "Four-level", 5: "Five-level"}
 
@@ -51,6 +52,9 @@ def part_design(design: GeneralizedDesign, part: int) -> Design:
 def kind_words(design: GeneralizedDesign) -> str:
     """``Two-level model``, ``Cross-classified model``."""
     k, whole = len(design.blocks), whole_design(design)
+    general = related_kind(design.blocks)
+    if general:
+        return general[0].upper() + general[1:]
     if is_chain(whole) and k + 1 in _KINDS:
         return f"{_KINDS[k + 1]} model"
     return "Cross-classified model" if k > 1 else "Model"

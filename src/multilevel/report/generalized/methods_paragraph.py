@@ -7,6 +7,7 @@ from dataclasses import asdict
 import pandas as pd
 
 from multilevel.design.generalized import GeneralizedDesign
+from multilevel.design.related import is_related
 from multilevel.design.structured_terms import occasions
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.infer.degrees_of_freedom import DfMethod
@@ -20,6 +21,7 @@ from multilevel.report.generalized.facts import (
     whole_design,
 )
 from multilevel.report.generalized.ratios import exponential
+from multilevel.report.generalized.summary import icc_sentences
 from multilevel.report.generalized.words import part_words, ratio_of
 from multilevel.report.layout import join_words, short
 from multilevel.report.methods_paragraph import (
@@ -29,6 +31,7 @@ from multilevel.report.methods_paragraph import (
     rows_sentence,
 )
 from multilevel.report.random_structures import structured_words
+from multilevel.report.related_words import related_kind, related_methods_sentence
 
 _LEVELS = {1: "single-level", 2: "two-level", 3: "three-level", 4: "four-level", 5: "five-level"}
 
@@ -52,6 +55,7 @@ def methods_paragraph(
         means_sentence(whole),
         _parts_sentence(design),
         _random_sentence(design),
+        related_methods_sentence(design.blocks),
         convergence_sentence(fit.certificate),
         _penalty_sentence(fit),
         *_effects(fit, design, df),
@@ -72,6 +76,8 @@ def _model_sentence(design: GeneralizedDesign, version: str, method: str = "ml")
     k = len(design.blocks)
     chain = is_chain(whole_design(design))
     kind = _LEVELS.get(k + 1, "multilevel") if chain else "cross-classified"
+    if related_kind(design.blocks):
+        kind = "multilevel"
     software = f" in multilevel {version} (Python)" if version else ""
     name = design.family.label.removesuffix(f" ({design.family.link} link)").replace(", ", " ")
     ordinal = "ordinal " * (design.family.response == "ordered")
@@ -202,6 +208,8 @@ def _variances_sentence(fit: GeneralizedFit, design: GeneralizedDesign) -> str:
 
 
 def _shares_sentence(fit: GeneralizedFit, design: GeneralizedDesign) -> str:
+    if is_related(design.blocks):
+        return " ".join(icc_sentences(fit, design))
     residual, shares = latent_residual(design, fit), latent_shares(design, fit)
     if residual is None or not shares:
         return ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from multilevel.design.related import is_related
 from multilevel.errors import InferenceError
 from multilevel.interpret.generalized.evidence import GeneralizedEvidence
 from multilevel.report.document import Picture
@@ -19,7 +20,7 @@ def pictures_of(evidence: GeneralizedEvidence) -> list[tuple[str, dict[str, Any]
     family, blocks = evidence.family, evidence.design.blocks
     is_category = family.response in ("ordered", "nominal")
     found: list[tuple[str, dict[str, Any]]] = [("categories" if is_category else "expected", {})]
-    if blocks and not is_category:
+    if blocks and not is_category and not is_related(blocks):
         found.append(("clusters", {}))
     found += [("caterpillar", {"group": block.group}) for block in blocks]
     if family.response == "count":

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from multilevel.design.generalized import GeneralizedDesign
+from multilevel.design.related import is_related
 from multilevel.estimate.generalized.records import GeneralizedFit
 from multilevel.infer.degrees_of_freedom import DfMethod
 from multilevel.infer.generalized.natural import (
@@ -17,10 +18,12 @@ from multilevel.infer.generalized.natural import (
 from multilevel.infer.means_tests import RowTest
 from multilevel.interpret.advice.record import Advice
 from multilevel.interpret.random_structures import of_generalized
+from multilevel.interpret.related import shares_in_words
 from multilevel.interpret.variance import INTERCEPT, effect_components
 from multilevel.report.facts import is_unconditional
 from multilevel.report.generalized.equations import equation_lines
 from multilevel.report.generalized.facts import (
+    LatentResidual,
     kind_words,
     latent_residual,
     latent_shares,
@@ -262,9 +265,12 @@ def _variance(fit: GeneralizedFit, design: GeneralizedDesign) -> list[Section]:
 
 def icc_sentences(fit: GeneralizedFit, design: GeneralizedDesign) -> list[str]:
     """Intraclass correlations on the latent scale, in words."""
-    shares, residual = latent_shares(design, fit), latent_residual(design, fit)
+    residual = latent_residual(design, fit)
     if residual is None:
         return []
+    if is_related(design.blocks):
+        return related_sentences(design, fit, residual)
+    shares = latent_shares(design, fit)
     given = "" if _is_empty(design) else "given the predictors, "
     out = []
     for icc in shares:
@@ -279,6 +285,20 @@ def icc_sentences(fit: GeneralizedFit, design: GeneralizedDesign) -> list[str]:
         )
         out.append(text[0].upper() + text[1:])
     return out
+
+
+def related_sentences(
+    design: GeneralizedDesign, fit: GeneralizedFit, residual: LatentResidual
+) -> list[str]:
+    """Shares in the variance of the latent response, of memberships and of related levels."""
+    if any(d != 0 for belongs in design.block_parts for d in belongs):
+        return []
+    found = shares_in_words(design.blocks, fit.random_covariance, residual.variance)
+    note = (
+        f"Shares are of the variance of the {residual.response}; its residual variance is "
+        f"{residual.words}."
+    )
+    return [*found, note]
 
 
 def _is_empty(design: GeneralizedDesign) -> bool:
