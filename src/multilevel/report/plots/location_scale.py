@@ -31,10 +31,12 @@ from multilevel.report.plots.backend import (
 )
 from multilevel.report.plots.canvas import Canvas
 from multilevel.report.plots.columns import Moving, main_columns, rows_along
+from multilevel.report.plots.labels import placed_labels
 
 Array = NDArray[np.float64]
 _MOST = 400
 _POINTS = 101
+_PANEL = (6.3, 3.0)  # inches of the panel in a picture of the usual size
 _Z95 = 1.959963984540054
 
 
@@ -59,7 +61,7 @@ def location_against_scale(found: LocationAndScale, quantity: str, n_named: int 
     table["Variability"] = np.where(away, "unusual", "as others")
     extreme = (np.abs(found.scale[at]) / np.maximum(found.scale_error[at], 1e-12)).argsort()
     named = table.iloc[extreme[::-1][:n_named]]
-    named = named[named["Variability"] == "unusual"]
+    named = _with_places(named[named["Variability"] == "unusual"].copy(), table)
     rho = found.correlation
     note = caption(
         f"Correlation in the model: {rho:.2f}." if math.isfinite(rho) else "",
@@ -76,9 +78,13 @@ def location_against_scale(found: LocationAndScale, quantity: str, n_named: int 
             p9.aes(x="x_low", xend="x_high", y="y", yend="y"), size=0.35, alpha=0.45
         )
         + p9.geom_point(size=1.6)
-        + p9.geom_text(
-            named, p9.aes("x", "y", label="level"), inherit_aes=False, color=INK, size=8,
-            nudge_y=0.03 * float(table["y_high"].max() - table["y_low"].min()), ha="left",
+        + p9.geom_segment(
+            named, p9.aes("x", "y", xend="name_x", yend="name_y"), inherit_aes=False, color=GREY,
+            size=0.3,
+        )
+        + p9.geom_label(
+            named, p9.aes("name_x", "name_y", label="level"), inherit_aes=False, color=INK, size=8,
+            fill="white", alpha=0.8, label_size=0.0, label_padding=0.1,
         )
         + p9.scale_color_manual(values={"unusual": VERMILLION, "as others": BLUE})
         + p9.labs(
@@ -89,6 +95,19 @@ def location_against_scale(found: LocationAndScale, quantity: str, n_named: int 
         )
         + look(legend="top")
     )  # fmt: skip
+
+
+def _with_places(named: pd.DataFrame, table: pd.DataFrame) -> pd.DataFrame:
+    """Where the names stand, beside their points and not over each other."""
+    ranges = []
+    for axis in ("x", "y"):
+        low, high = float(table[f"{axis}_low"].min()), float(table[f"{axis}_high"].max())
+        ranges.append((low - 0.05 * (high - low), high + 0.05 * (high - low)))
+    named["name_x"], named["name_y"] = placed_labels(
+        named["x"].to_numpy(), named["y"].to_numpy(), named["level"].tolist(),
+        (ranges[0], ranges[1]), _PANEL, others=table[["x", "y"]].to_numpy(),
+    )  # fmt: skip
+    return named
 
 
 def spread_along(
