@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from multilevel.api.frames import frame_of_records, square_frame
 from multilevel.api.holder import FitHolder
@@ -34,6 +35,9 @@ if TYPE_CHECKING:
     from multilevel.infer.robust_rows import WorkingRows
     from multilevel.interpret.leverage import Leverage
     from multilevel.interpret.residual_diagnostics import EffectResiduals, RowResiduals
+
+
+Array = NDArray[np.float64]
 
 
 class DiagnosticMethods(FitHolder):
@@ -315,19 +319,20 @@ class DiagnosticMethods(FitHolder):
         allow for that dependence: their p-values come from the same simulations.
         """
         rng = np.random.default_rng(seed)
+        found = quantile_residuals(self.design.y, self._drawn(n_sim, rng, kind), rng)
+        out = pd.DataFrame({"row": self.design.rows.kept, "residual": found.residuals})
+        out.attrs["tests"] = frame_of_records(found.tests, SimulationTest)
+        out.attrs["sentence"] = " ".join(test.sentence for test in found.tests)
+        return out
+
+    def _drawn(self, n_sim: int, rng: np.random.Generator, kind: SimulationKind) -> Array:
+        """Responses drawn from the fitted model, (n, n_sim)."""
         estimates = (
             tuple(e.estimates for e in estimate_random_effects(self._prepared, self.fit))
             if kind == "conditional"
             else ()
         )
-        drawn = simulate_responses(
-            self.design, self.fit, n_sim, rng, kind=kind, estimates=estimates
-        )
-        found = quantile_residuals(self.design.y, drawn, rng)
-        out = pd.DataFrame({"row": self.design.rows.kept, "residual": found.residuals})
-        out.attrs["tests"] = frame_of_records(found.tests, SimulationTest)
-        out.attrs["sentence"] = " ".join(test.sentence for test in found.tests)
-        return out
+        return simulate_responses(self.design, self.fit, n_sim, rng, kind=kind, estimates=estimates)
 
     # -- all together --------------------------------------------------------------------------
 

@@ -13,6 +13,8 @@ import pandas as pd
 
 from multilevel.api.frames import square_frame
 from multilevel.api.result import MultilevelFit, require_certified
+from multilevel.api.structured_checks import StructuredCheckMethods
+from multilevel.api.structured_effects import StructuredEffectMethods
 from multilevel.api.structured_holder import refuse
 from multilevel.api.structured_intervals import StructuredIntervalMethods
 from multilevel.api.structured_words import StructuredWordMethods
@@ -90,7 +92,10 @@ def fit_structured(
     )
 
 
-class StructuredFit(StructuredWordMethods, StructuredIntervalMethods):
+class StructuredFit(
+    StructuredWordMethods, StructuredIntervalMethods, StructuredCheckMethods,
+    StructuredEffectMethods,
+):  # fmt: skip
     """A fitted model with structured residuals, made by ``multilevel.fit(residual=, scale=)``.
 
     All that ``MultilevelFit`` offers and that holds for such a model works the same; what is not
@@ -175,11 +180,13 @@ INHERITED = frozenset({
     "design", "equations", "fitted", "fixed_effects", "groups", "information_criteria",
     "cluster_random_covariance", "is_singular", "johnson_neyman", "marginal_means", "method",
     "methods_paragraph",
-    "minus2_loglik", "n", "n_parameters", "pairwise_comparisons", "random_covariance",
+    "minus2_loglik", "n", "n_parameters", "normality", "pairwise_comparisons",
+    "quantile_plot_data", "quantile_residuals", "random_covariance",
     "random_intervals", "random_scale_effects", "reml_criterion", "report",
     "residual_autocorrelation", "residual_variance", "robust", "row_variances",
     "rows", "sections", "slopes", "structure_parameters", "summary", "test", "to_dict", "to_json",
     "variance_components", "vcov_fixed", "vcov_robust",
+    "within_between",
 })  # fmt: skip
 
 for _name in dir(MultilevelFit):

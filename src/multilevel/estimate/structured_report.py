@@ -31,7 +31,8 @@ def residual_fit(layout: ResidualLayout, path: Path, logdet: float, r: int) -> R
         ) / 2e-6
     with np.errstate(invalid="ignore"):
         errors = np.sqrt(np.einsum("ia,ab,ib->i", jacobian, covariance, jacobian))
-    runs_off = np.array([name.startswith("log_sd(") for name in names]) & (errors > LARGEST_ERROR)
+    is_scale = np.array([name.startswith("log_sd(") for name in names], dtype=bool)
+    runs_off = is_scale & (errors > LARGEST_ERROR)
     errors = np.where(runs_off, np.nan, errors)
     term = layout.term
     return ResidualFit(

@@ -149,7 +149,9 @@ def compare_fits(
     models.sort(key=lambda c: c.fit.n_parameters)
     tests = tuple(_test(a, b, rng, allowed) for a, b in pairwise(models))
     criteria = tuple(information_criteria(c.design, c.fit, program) for c in models)
-    conditional = tuple(conditional_aic(c.prepared, evaluated(c.prepared, c.fit)) for c in models)
+    conditional = tuple(
+        conditional_aic(c.prepared, evaluated(c.prepared, c.fit), c.fit) for c in models
+    )
     notes = [*notes, *more, criteria[0].sentence, conditional[0].sentence]
     return Comparison(tuple(models), criteria, conditional, tests, tuple(notes))
 

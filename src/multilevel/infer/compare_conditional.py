@@ -20,6 +20,7 @@ from multilevel.errors import InferenceError
 
 if TYPE_CHECKING:
     from multilevel.estimate.prepare import Prepared
+    from multilevel.estimate.records import Fit
     from multilevel.likelihood.gaussian.objective import GaussianObjective
 
 
@@ -41,8 +42,13 @@ class ConditionalAic:
     sentence: str
 
 
-def conditional_aic(prepared: Prepared, objective: GaussianObjective) -> ConditionalAic:
+def conditional_aic(
+    prepared: Prepared, objective: GaussianObjective, fit: Fit | None = None
+) -> ConditionalAic:
     """Conditional AIC from an objective that is set at the fit.
+
+    Parameters of the residual covariance of ``fit`` are counted as the residual variance is: they
+    belong to the density of the rows given the random effects.
 
     Raises
     ------
@@ -62,9 +68,17 @@ def conditional_aic(prepared: Prepared, objective: GaussianObjective) -> Conditi
     minus2 = n * float(np.log(2.0 * np.pi * sigma2)) - objective.sum_log_weights
     minus2 += inside / profile.sigma2
     return ConditionalAic(
-        caic=minus2 + 2.0 * (rho + 1.0),
+        caic=minus2 + 2.0 * (rho + 1.0 + _n_residual(fit)),
         minus2_conditional=minus2,
         effective_df=rho,
         sentence="Conditional AIC of Vaida & Blanchard (2005), variances taken as known: it leans "
         "towards the larger model when a variance is near zero.",
     )
+
+
+def _n_residual(fit: Fit | None) -> int:
+    """Parameters of the residual covariance besides sigma2 (none of random effects)."""
+    if fit is None or fit.residual is None:
+        return 0
+    scales = sum(name.startswith("log_sd(") for name in fit.residual.names)
+    return len(fit.residual.phi) - scales

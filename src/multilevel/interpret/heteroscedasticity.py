@@ -12,7 +12,7 @@ Source: Raudenbush & Bryk 2002, Hierarchical Linear Models (2nd ed.), p. 263-265
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -97,18 +97,33 @@ def variance_homogeneity(design: Design, group: str | None = None) -> VarianceHo
     InferenceError : an unknown factor, or fewer than two clusters with 10 degrees of freedom.
     """
     block = _block(design, group)
-    squares, df = mean_squares(design, block)
+    found = judged(block.group, block.levels, *mean_squares(design, block))
+    if any(not is_inside(block.codes, other.codes) for other in design.blocks):
+        more = " The random effects of other factors inside the levels count as residual."
+        return replace(found, sentence=found.sentence + more)
+    return found
+
+
+def judged(
+    group: str, levels: NDArray[Any], squares: Array, df: NDArray[np.intp]
+) -> VarianceHomogeneity:
+    """H from the mean square of each level of ``group`` and its degrees of freedom: (J,) each.
+
+    Raises
+    ------
+    InferenceError : fewer than two levels with 10 degrees of freedom.
+    """
     used = (df >= LEAST_DF) & (squares > 0)
     J = int(used.sum())
     if J < 2:
         raise InferenceError(
             f"At least two clusters must have {LEAST_DF} residual degrees of freedom of their own.",
-            f"{J} of {block.n_levels} levels of {block.group}",
+            f"{J} of {len(levels)} levels of {group}",
             "name a factor with more rows per level",
         )
     logs, f = np.log(squares[used]), df[used].astype(np.float64)
     centre = float(f @ logs / f.sum())
-    deviation, sd = np.full(block.n_levels, np.nan), np.full(block.n_levels, np.nan)
+    deviation, sd = np.full(len(levels), np.nan), np.full(len(levels), np.nan)
     deviation[used] = (logs - centre) * np.sqrt(f / 2.0)
     sd[used] = np.sqrt(squares[used])
     H = float(np.sum(deviation[used] ** 2))
@@ -117,18 +132,14 @@ def variance_homogeneity(design: Design, group: str | None = None) -> VarianceHo
     shown = "p < .001" if p < 0.001 else f"p = {p:.3f}"
     finding = "differs between" if p < 0.05 else "does not differ detectably between"
     sentence = (
-        f"The residual variance {finding} the levels of {block.group}: H = {H:.1f} on {J - 1} df, "
-        f"{shown}; standard deviations from {sd[low]:.3g} ({block.levels[low]}) to {sd[high]:.3g} "
-        f"({block.levels[high]})."
+        f"The residual variance {finding} the levels of {group}: H = {H:.1f} on {J - 1} df, "
+        f"{shown}; standard deviations from {sd[low]:.3g} ({levels[low]}) to {sd[high]:.3g} "
+        f"({levels[high]})."
     )
-    left = block.n_levels - J
+    left = len(levels) - J
     if left:
         sentence += f" {left} levels with fewer than {LEAST_DF} degrees of freedom are left out."
-    if any(not is_inside(block.codes, other.codes) for other in design.blocks):
-        sentence += " The random effects of other factors inside the levels count as residual."
-    return VarianceHomogeneity(
-        block.group, H, J - 1, p, J, left, block.levels, sd, deviation, sentence
-    )
+    return VarianceHomogeneity(group, H, J - 1, p, J, left, levels, sd, deviation, sentence)
 
 
 def _block(design: Design, group: str | None) -> RandomBlock:

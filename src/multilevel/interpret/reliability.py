@@ -54,7 +54,7 @@ class Reliability:
 
 
 def reliabilities(
-    design: Design, fit: Fit, effects: Sequence[BlockEffects]
+    design: Design, fit: Fit, effects: Sequence[BlockEffects], *, by_least_squares: bool = True
 ) -> tuple[Reliability, ...]:
     """Reliability of every random effect: mean and range over the levels of its factor.
 
@@ -62,6 +62,7 @@ def reliabilities(
     ----------
     design, fit : the design and its fit.
     effects : random effects of every block, ``estimate.posterior.random_effects``.
+    by_least_squares : False leaves that component out, where levels share correlated rows.
 
     Returns
     -------
@@ -70,7 +71,7 @@ def reliabilities(
     out: list[Reliability] = []
     for t, block in enumerate(design.blocks):
         tau = np.diag(fit.random_covariance[t])
-        if len(design.blocks) == 1:
+        if len(design.blocks) == 1 and by_least_squares:
             own = _own_variances(design, block, fit.sigma2)
             out += _records(block, "least_squares", tau / (tau + own))
         errors = np.einsum("jaa->ja", effects[t].covariance())

@@ -55,13 +55,19 @@ class CellShare:
 
 
 def structured_shares(
-    prepared: StructuredPrepared, fit: Fit, psi: Array, conf_level: float
+    prepared: StructuredPrepared,
+    fit: Fit,
+    psi: Array,
+    conf_level: float,
+    *,
+    by_predictors: bool = False,
 ) -> tuple[CellShare, ...]:
     """Share of every grouping factor, over all rows and in each cell of the residual structure.
 
     Parameters
     ----------
     psi : (r + K,) estimates on the scaled problem.
+    by_predictors : also each combination of the predictors of ``scale=``, where these are few.
 
     Raises
     ------
@@ -75,6 +81,8 @@ def structured_shares(
             "add a term such as (1 | school), or look at residual_covariance()",
         )
     cells = _cells(prepared)
+    if by_predictors:
+        cells += _residual_cells(prepared)
     best = _shares(prepared, psi, cells)
     slopes = np.empty((len(psi), *best.shape))
     for a in range(len(psi)):
@@ -116,16 +124,29 @@ def _cells(prepared: StructuredPrepared) -> list[tuple[str, NDArray[np.intp]]]:
     return found
 
 
+def _residual_cells(prepared: StructuredPrepared) -> list[tuple[str, NDArray[np.intp]]]:
+    """Rows of each combination of the predictors of the log residual variance."""
+    layout = prepared.layout
+    first = len(layout.cells) - 1
+    if layout.has_power_of_mean or first == len(layout.variance_names):
+        return []
+    return _combinations(layout.variance_columns[:, first:], layout.variance_names[first:])
+
+
 def _scale_cells(block: RandomBlock) -> list[tuple[str, NDArray[np.intp]]]:
     """Rows of each combination of the predictors of a standard deviation, where these are few."""
     if block.scale is None:
         return []
-    values, cell = np.unique(block.scale.columns, axis=0, return_inverse=True)
+    return _combinations(block.scale.columns, block.scale.names)
+
+
+def _combinations(columns: Array, names: tuple[str, ...]) -> list[tuple[str, NDArray[np.intp]]]:
+    values, cell = np.unique(columns, axis=0, return_inverse=True)
     if len(values) > MOST_CELLS:
         return []
     return [
         (
-            ", ".join(f"{n} = {v:g}" for n, v in zip(block.scale.names, row, strict=True)),
+            ", ".join(f"{n} = {v:g}" for n, v in zip(names, row, strict=True)),
             np.flatnonzero(cell.ravel() == j),
         )
         for j, row in enumerate(values)

@@ -16,7 +16,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from multilevel.estimate.prepare import prepare
 from multilevel.interpret.level_parts import cluster_means
 from multilevel.interpret.variance_share import Evidence
 
@@ -59,15 +58,14 @@ def unmix(evidence: Evidence, column: int, block: int) -> SmushedSlope:
     X = np.column_stack([np.delete(design.X, column, axis=1), x - means, means])
     names = tuple(name for k, name in enumerate(design.names) if k != column)
     wider = replace(design, X=np.asfortranarray(X), names=(*names, "within part", "between part"))
-    problem = prepare(wider, method=evidence.prepared.method, engine=evidence.fit.engine)
-    profile = problem.objective().set(evidence.fit.theta)
-    beta = problem.scaling.beta(profile.beta)
+    scaling, profile = evidence.at_variances(wider)
+    beta = scaling.beta(profile.beta)
     p = len(beta)
     inverse = np.linalg.solve(profile.R, np.eye(p))
-    covariance = problem.scaling.vcov_beta(inverse @ inverse.T)
+    covariance = scaling.vcov_beta(inverse @ inverse.T)
     relative = covariance[-2:, -2:]
     information = np.linalg.inv(relative)
     weights = information.sum(axis=0) / information.sum()
     # vcov_beta leaves out the residual variance of the scaled problem; ours is on the user's scale
-    scale = evidence.fit.sigma2 / problem.scaling.y_scale**2
+    scale = evidence.fit.sigma2 / scaling.y_scale**2
     return SmushedSlope(beta[-2:], scale * relative, weights)

@@ -10,21 +10,24 @@ Source: delta method; Donner 1986 (International Statistical Review 54:67) for i
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.estimate.prepare import prepare
 from multilevel.infer.distributions import normal_quantile
 from multilevel.infer.means_tests import approach_of
 
 if TYPE_CHECKING:
+    from multilevel.design.records import Design
     from multilevel.estimate.prepare import Prepared
     from multilevel.estimate.records import Fit
     from multilevel.infer.degrees_of_freedom import DfApproach
-    from multilevel.likelihood.gaussian.objective import GaussianObjective
+    from multilevel.likelihood.blocks.scaling import Scaling
+    from multilevel.likelihood.gaussian.objective import GaussianObjective, Profile
 
 Array = NDArray[np.float64]
 #: More parameters than this, and the stored curvature is used instead of differences.
@@ -41,12 +44,30 @@ class Evidence:
     objective : the objective, factorised at the fit's theta.
     approaches : the methods of degrees of freedom by name (None: the default) where the fit has
         its own, as with structured residuals.
+    mean_residual : residual variance averaged over the analysed rows, where rows differ.
+    profiled : what ``at_variances`` asks where residuals have a structure.
     """
 
     prepared: Prepared
     fit: Fit
     objective: GaussianObjective
     approaches: Callable[[str | None], DfApproach] | None = None
+    mean_residual: float | None = None
+    profiled: Callable[[Design], tuple[Scaling, Profile]] | None = None
+
+    @property
+    def averaged(self) -> Fit:
+        """The fit with the residual variance of an average row."""
+        if self.mean_residual is None:
+            return self.fit
+        return replace(self.fit, sigma2=self.mean_residual)
+
+    def at_variances(self, design: Design) -> tuple[Scaling, Profile]:
+        """Other columns of X with the covariance parameters of this fit: scaling and profile."""
+        if self.profiled is not None:
+            return self.profiled(design)
+        problem = prepare(design, method=self.prepared.method, engine=self.fit.engine)
+        return problem.scaling, problem.objective().set(self.fit.theta)
 
     def approach(self, df: str | None) -> DfApproach:
         """The method of degrees of freedom; None takes the default of the estimator.

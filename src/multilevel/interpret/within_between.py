@@ -21,7 +21,7 @@ from multilevel.design.recipe import LearntCentring
 from multilevel.design.records import Design, RandomBlock
 from multilevel.errors import InferenceError
 from multilevel.infer.linear_hypothesis import Hypothesis
-from multilevel.infer.means_tests import approach_of, row_tests
+from multilevel.infer.means_tests import row_tests
 from multilevel.interpret.level_parts import cluster_means, finer_than
 from multilevel.interpret.simple_slopes import p_words
 from multilevel.interpret.smushed import unmix
@@ -132,8 +132,8 @@ def within_between(
             "no such predictor in " + ", ".join(design.names),
             "add a level-1 predictor, or name hand-made columns with pairs={within: between}",
         )
-    approach = approach_of(evidence.prepared, evidence.fit, evidence.objective, df)
-    parts = variance_parts(design, evidence.fit)
+    approach = evidence.approach(df)
+    parts = variance_parts(design, evidence.averaged)
     rows: list[LevelEffect] = []
     words: list[str] = []
     told = ""
