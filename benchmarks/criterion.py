@@ -36,12 +36,14 @@ class Estimates:
     """What a program found: fixed effects (p,), residual variance, one ``G`` (q, q) a term.
 
     ``extra``: thresholds (C - 1,), or the overdispersion alpha (1,) of a negative binomial model.
+    ``parameters`` of a structural model: level from 1, left side, operator, right side, value.
     """
 
     beta: Array
     sigma2: float
     G: tuple[Array, ...]
     extra: Array = field(default_factory=lambda: np.zeros(0))
+    parameters: tuple[tuple[int, str, str, str, float], ...] = ()
 
     @staticmethod
     def from_dict(raw: dict[str, Any]) -> Estimates:
@@ -51,7 +53,9 @@ class Estimates:
             float(raw["sigma2"]),
             tuple(np.atleast_2d(np.asarray(g, float)) for g in raw["G"]),
             np.asarray(raw.get("extra", []), float).ravel(),
-        )
+            tuple((int(a), str(b), str(c), str(d), float(e))
+                  for a, b, c, d, e in raw.get("parameters", [])),
+        )  # fmt: skip
 
 
 class Judge:

@@ -174,6 +174,15 @@ def trial(n_patients: int, n_visits: int, seed: int) -> dict[str, Column]:
     return {**columns, "visit": visit.ravel(), "patient": patient.ravel()}
 
 
+def demo_twolevel(n_clusters: int) -> dict[str, Column]:
+    """lavaan's Demo.twolevel: y1 to y6, x1 to x3 (rows), w1, w2 (clusters); its first clusters."""
+    table = _table("Demo.twolevel")
+    cluster = _ids(table["cluster"])
+    kept = cluster < n_clusters
+    columns = {name: table[name].to_numpy(float)[kept] for name in table.columns[:-1]}
+    return {**columns, "cluster": cluster[kept]}
+
+
 def sleepstudy() -> dict[str, Column]:
     """The sleepstudy table, with a second response for refits (noise of sd 20 added)."""
     table = _table("sleepstudy")

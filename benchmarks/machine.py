@@ -26,9 +26,12 @@ print(json.dumps({"python": platform.python_version(), **found}))
 _ASK_R = """
 blas <- basename(extSoftVersion()[["BLAS"]])
 lapack <- basename(La_library())
-cat(sprintf('{"R": "%s", "lme4": "%s", "Matrix": "%s", "blas": "%s", "lapack": "%s"}',
-    paste(R.version$major, R.version$minor, sep = "."), as.character(packageVersion("lme4")),
-    as.character(packageVersion("Matrix")), blas, lapack))
+wanted <- c("lme4", "Matrix", "glmmTMB", "nlme", "ordinal", "lavaan")
+wanted <- wanted[vapply(wanted, function(p) nzchar(system.file(package = p)), NA)]
+found <- c(R = paste(R.version$major, R.version$minor, sep = "."),
+           vapply(wanted, function(p) as.character(packageVersion(p)), ""),
+           blas = blas, lapack = lapack)
+cat(sprintf("{%s}", paste(sprintf('"%s": "%s"', names(found), found), collapse = ", ")))
 """
 
 

@@ -10,9 +10,13 @@ from benchmarks.workloads import Workload
 Runtime = Literal["ours", "python", "R"]
 OURS = "multilevel"
 OURS_WITH_REPORT = "multilevel_report"
+OURS_WITH_TESTS = "multilevel_tests"
+#: Every way in which this package takes part.
+OWN = (OURS, OURS_WITH_REPORT, OURS_WITH_TESTS)
 GLMER = ("binomial", "poisson")
 GENERALIZED = (*GLMER, "negative_binomial", "cumulative")
-ALL = ("gaussian", *GENERALIZED, "structured")
+SCALES = ("location_scale", "location_scale_gamma")
+ALL = ("gaussian", *GENERALIZED, "structured", "structural", "occasions", "related", *SCALES)
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,7 @@ class Peer:
     crossed_only : whether it is run only where two terms or more are estimated.
     families : outcome families that it fits.
     quadrature : whether it has adaptive quadrature.
+    beside : this package beside a program whose call does more than ours needs to.
     """
 
     name: str
@@ -40,6 +45,7 @@ class Peer:
     crossed_only: bool = False
     families: tuple[str, ...] = ("gaussian",)
     quadrature: bool = False
+    beside: str = ""
 
     def takes(self, workload: Workload) -> bool:
         """Whether this program is run on ``workload`` at all (it may still refuse)."""
@@ -47,6 +53,9 @@ class Peer:
             return False
         if workload.model.points > 1 and not self.quadrature:
             return False
+        structural = workload.model.structural
+        if structural is not None and self.name != OURS:
+            return (self.beside or self.name) in structural.programs
         if self.crossed_only and (len(workload.model.terms) < 2 or workload.operation != "fit"):
             return False
         if workload.family is not None:
@@ -76,8 +85,43 @@ PEERS: tuple[Peer, ...] = (
     Peer(
         "lme4", "lme4 (R)", "R", families=("gaussian", *GLMER, "negative_binomial"), quadrature=True
     ),
-    Peer("glmmTMB", "glmmTMB (R)", "R", families=(*GLMER, "negative_binomial")),
-    Peer("nlme", "nlme (R)", "R", families=("structured",)),
+    Peer(
+        OURS_WITH_TESTS,
+        "multilevel, with chi-square and fit indices",
+        "ours",
+        note="`fit_measures` too, which lavaan's default call computes",
+        families=("structural",),
+        beside="lavaan",
+    ),
+    Peer(
+        "glmmTMB",
+        "glmmTMB (R)",
+        "R",
+        families=(*GLMER, "negative_binomial", "occasions", "structural"),
+    ),
+    Peer("nlme", "nlme (R)", "R", families=("structured", "structural")),
+    Peer(
+        "lavaan",
+        "lavaan (R)",
+        "R",
+        note="the default call, chi-square and baseline model included",
+        families=("structural",),
+    ),
+    Peer(
+        "lavaan_plain",
+        "lavaan, without tests",
+        "R",
+        note='`test = "none", baseline = FALSE, h1 = FALSE`: estimates and standard errors only',
+        families=("structural",),
+    ),
+    Peer(
+        "lme4_modular",
+        "lme4, with a hand-made Z (R)",
+        "R",
+        note="`lFormula`, then `Zt` replaced: memberships, or the root of the pedigree's "
+        "relationships, whose Mendelian variances it is given",
+        families=("related",),
+    ),
     Peer("ordinal", "ordinal (R)", "R", families=("cumulative",), quadrature=True),
     Peer(
         "lme4_noderivs",

@@ -20,7 +20,11 @@ from benchmarks.verdict import Record
 _STYLES = {
     "multilevel": ("#000000", "o"),
     "multilevel_report": ("#777777", "o"),
+    "multilevel_tests": ("#777777", "s"),
     "lme4": ("#0072B2", "s"),
+    "lme4_modular": ("#0072B2", "d"),
+    "lavaan": ("#0072B2", "^"),
+    "lavaan_plain": ("#56B4E9", "^"),
     "glmmTMB": ("#0072B2", "P"),
     "nlme": ("#0072B2", "h"),
     "ordinal": ("#0072B2", "*"),

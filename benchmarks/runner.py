@@ -19,7 +19,9 @@ from typing import Any
 from benchmarks import columns
 from benchmarks.criterion import Estimates, Judge
 from benchmarks.criterion_generalized import GeneralizedJudge
+from benchmarks.criterion_structural import StructuralJudge
 from benchmarks.criterion_structured import StructuredJudge
+from benchmarks.criterion_variance import LocationScaleJudge, OccasionsJudge, RelatedJudge
 from benchmarks.models import Model
 from benchmarks.peers import Peer
 from benchmarks.workloads import Workload
@@ -35,9 +37,15 @@ _THREAD_VARIABLES = (
     "POLARS_MAX_THREADS",
     "VECLIB_MAXIMUM_THREADS",
 )
-_KINDS: dict[str, type[Judge | GeneralizedJudge | StructuredJudge]] = {
+AnyJudge = Judge | GeneralizedJudge | StructuredJudge | LocationScaleJudge | StructuralJudge
+_KINDS: dict[str, type[AnyJudge]] = {
     "gaussian": Judge,
     "structured": StructuredJudge,
+    "occasions": OccasionsJudge,
+    "location_scale": LocationScaleJudge,
+    "location_scale_gamma": LocationScaleJudge,
+    "related": RelatedJudge,
+    "structural": StructuralJudge,
 }
 _IN_NEW_PROCESS = ("import", "first_fit", "first_fit_cold")
 
@@ -220,7 +228,7 @@ def _watch(process: subprocess.Popen[bytes], events: Path, timeout: float) -> st
 def judge(workload: Workload, records: list[dict[str, Any]], settings: Settings) -> None:
     """Recompute the criterion of every record of ``workload`` that has estimates, in place."""
     table: dict[str, Any] | None = None
-    judges: dict[str, Judge | GeneralizedJudge | StructuredJudge] = {}
+    judges: dict[str, AnyJudge] = {}
     known: dict[tuple[str, str], float] = {}
     for record in records:
         if "estimates" not in record:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks.peers import OURS, OURS_WITH_REPORT
-from benchmarks.workloads import WORKLOADS
+from benchmarks.peers import OURS, OWN
+from benchmarks.workloads import SECTIONS, WORKLOADS
 
 Record = dict[str, Any]
 
@@ -84,11 +84,12 @@ class Line:
         return f"{seconds(self.target)}: **missed**, {share:.2g} times over"
 
 
-def names(records: list[Record]) -> list[str]:
-    """Workloads outside the scaling plots, in the order of `workloads.WORKLOADS`."""
-    order = [w.name for w in WORKLOADS]
+def names(records: list[Record], section: str | None = None) -> list[str]:
+    """Workloads outside the scaling plots, in the page's order; those of one section, or all."""
+    heads = list(SECTIONS)
+    order = sorted(WORKLOADS, key=lambda w: heads.index(w.section))
     found = {r["workload"] for r in records if not r["family"]}
-    return sorted(found, key=order.index)
+    return [w.name for w in order if w.name in found and section in (None, w.section)]
 
 
 def ordered(records: list[Record], workload: str) -> list[Record]:
@@ -100,15 +101,15 @@ def ordered(records: list[Record], workload: str) -> list[Record]:
     )
 
 
-def summary(records: list[Record]) -> list[Line]:
-    """A line for each workload outside the scaling plots."""
+def summary(records: list[Record], section: str | None = None) -> list[Line]:
+    """A line for each workload outside the scaling plots; those of one section, or all."""
     lines = []
-    for name in names(records):
+    for name in names(records, section):
         mine = [r for r in records if r["workload"] == name]
         ours = find(records, name, OURS, "asked")
         rivals = [
             r for r in mine
-            if r["peer"] not in (OURS, OURS_WITH_REPORT)
+            if r["peer"] not in OWN
             and "median" in r and reached(r) and ratio(records, r) is not None
         ]  # fmt: skip
         best = min(rivals, key=lambda r: ratio(records, r) or 0.0, default=None)

@@ -1,4 +1,4 @@
-# Runs lme4, glmmTMB, nlme or ordinal on one workload in a process of its own and reports events as JSON lines.
+# Runs lme4, glmmTMB, nlme, ordinal or lavaan on one workload in a process of its own and reports events as JSON lines.
 # usage: Rscript worker.R JOB.json EVENTS.jsonl
 library(jsonlite)
 arguments <- commandArgs(TRUE)
@@ -38,7 +38,8 @@ read_table <- function(folder, ids) {
 
 import <- function() {
   start <- clock()
-  package <- if (job$adapter == "lme4_noderivs") "lme4" else job$adapter
+  package <- switch(job$adapter, lme4_noderivs = "lme4", lme4_modular = "lme4",
+    lavaan_plain = "lavaan", job$adapter)
   suppressMessages(library(package, character.only = TRUE))
   clock() - start
 }
@@ -47,8 +48,14 @@ if (job$operation == "import") {
   quit(save = "no")
 }
 import_seconds <- import()
-ids <- unique(c(unlist(lapply(model$terms, function(term) unlist(term$group))), model$residual$unit))
+ids <- unique(c(unlist(lapply(model$terms, function(term) unlist(term$group))), model$residual$unit,
+  unlist(model$structural$cluster)))
+if (model$family == "occasions") ids <- c(ids, model$residual$time)
 table <- read_table(job$data, ids)
+here <- dirname(sub("--file=", "", grep("^--file=", commandArgs(), value = TRUE)))
+source(file.path(here, "worker_models.R"))
+# two outcomes one below the other, as a user's script would before the fit
+if (model$family == "structural" && job$adapter %in% c("nlme", "glmmTMB")) table <- stacked(table)
 if (job$adapter == "lme4_noderivs") {
   control <- lmerControl(calc.derivs = FALSE)
 } else if (job$adapter == "lme4") {
@@ -86,6 +93,7 @@ nlme_fit <- function() {
     method = method))
 }
 fit <- function(formula) {
+  if (model$family %in% names(other_models)) return(suppressWarnings(suppressMessages(other_models[[model$family]]$fit())))
   if (job$adapter == "nlme") return(nlme_fit())
   suppressWarnings(suppressMessages(call_program(as.formula(formula, env = globalenv()))))
 }
@@ -129,6 +137,11 @@ if (startsWith(job$operation, "first_fit")) {
   send("memory", above_data = status("VmHWM") - resident)
 }
 
+if (model$family %in% names(other_models)) {
+  found <- other_models[[model$family]]$estimates(result)
+  do.call(send, c(list("estimates"), found))
+  quit(save = "no")
+}
 if (job$adapter == "nlme") {
   inside <- result$modelStruct
   if (model$residual$structure == "un") {

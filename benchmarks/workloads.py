@@ -14,9 +14,28 @@ from benchmarks.columns import Column
 from benchmarks.generalized import GENERALIZED
 from benchmarks.generators import scaled
 from benchmarks.models import Model, Term, as_gpboost_fits, linear, nested
+from benchmarks.structural import STRUCTURAL
 from benchmarks.structured import STRUCTURED
+from benchmarks.variance import VARIANCE
 
 Operation = Literal["fit", "refit", "import", "first_fit", "first_fit_cold"]
+
+#: Headings of the page, in its order.
+SECTIONS = {
+    "linear": "Linear models",
+    "generalized": "Binary outcomes, counts and ordered categories",
+    "structural": "Structural models and mediation",
+    "variance": "Correlated residuals, scale effects and related levels",
+    "start": "Starting up",
+}
+_STARTS = ("import", "first_fit", "first_fit_cold")
+_SECTION_OF = {
+    "gaussian": "linear", "structural": "structural", "start": "start",
+    **dict.fromkeys(
+        ("structured", "occasions", "location_scale", "location_scale_gamma", "related"),
+        "variance",
+    ),
+}  # fmt: skip
 
 CACHE = Path(__file__).resolve().parent / ".cache"
 
@@ -44,6 +63,13 @@ class Workload:
     family: str | None = None
     size: int | None = None
     version: int = 1
+
+    @property
+    def section(self) -> str:
+        """Where the page shows it: a key of `SECTIONS`."""
+        return _SECTION_OF.get(
+            "start" if self.operation in _STARTS else self.model.family, "generalized"
+        )
 
     def data_folder(self, scale: float, cache: Path = CACHE) -> Path:
         """Folder of the table at ``scale``, made if it is not there yet."""
@@ -184,7 +210,7 @@ WORKLOADS: tuple[Workload, ...] = (
     ),
     *(
         Workload(name, title, model, make, target_seconds=target)
-        for name, title, model, make, target in (*GENERALIZED, *STRUCTURED)
+        for name, title, model, make, target in (*GENERALIZED, *STRUCTURAL, *STRUCTURED, *VARIANCE)
     ),
     Workload("import", "import in a new process", _SLEEP, sleepstudy, operation="import"),
     Workload(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from benchmarks.adapters import multilevel_models as others
 from benchmarks.models import Model
 
 PACKAGE = "multilevel"
@@ -25,6 +26,8 @@ def fit(table: Any, model: Model, threads: int) -> Any:
     import multilevel as mlm
 
     del threads
+    if model.family in others.FAMILIES:
+        return others.fit(table, model)
     if model.residual is not None:
         return mlm.fit(
             model.formula, table, method=model.method, residual=model.residual.text,
@@ -77,6 +80,8 @@ def _residual(result: Any, model: Model) -> list[float]:
 
 def estimates(result: Any, model: Model) -> dict[str, Any]:
     """Covariances by grouping factor, matched by the columns that form it."""
+    if model.family in others.FAMILIES:
+        return others.estimates(result, model)
     blocks = {frozenset(name.split(":")): block for name, block in result.random_covariance.items()}
     certificate = result.certificate
     if model.family not in ("gaussian", "structured"):
