@@ -20,7 +20,8 @@ from scipy import special, stats
 import multilevel as mlm
 from multilevel.api.structural_mixed_door import checked_families
 from multilevel.design.structural_mixed import build_mixed_design
-from multilevel.estimate.structural_mixed import fit_mixed, parameter_names
+from multilevel.estimate.structural_mixed import fit_mixed
+from multilevel.estimate.structural_mixed_search import parameter_names
 from multilevel.estimate.structural_mixed_start import mixed_pattern, mixed_start
 from multilevel.likelihood.structural.mixed_objective import MixedObjective, lay_out_mixed
 from multilevel.model.structural.mixed import build_mixed, mixed_candidates, parse_mixed

@@ -74,7 +74,7 @@ def mediate(
     conf_level, n_draws, seed : of the intervals.
     families, n_quad : as in ``sem``, for m and y that are not Gaussian: ``families={"y":
         "binomial"}``. Effects on such a y are on the scale of its link. Through such an m the
-        indirect effect within is its slope times the change of its mean.
+        indirect effect within is its slope times the change of its mean; slopes are then fixed.
     allow : as in ``sem``: ``"inadmissible"``, ``"not_certified"``.
 
     Returns
@@ -135,11 +135,19 @@ def _check_families(
     if not families:
         raise ModelError("n_quad= belongs to models with families=.", "no family that is not "
                          "Gaussian", "leave n_quad out, or name families=")  # fmt: skip
-    if plan.random or len(clusters) > 1:
+    if len(clusters) > 1:
         raise ModelError(
-            "mediate() with families= has fixed slopes and one cluster column.",
-            'slopes="random"' if plan.random else f"{len(clusters)} cluster columns",
-            'write slopes="fixed" and one cluster column, or the model in sem()',
+            "mediate() with families= has one cluster column.",
+            f"{len(clusters)} cluster columns",
+            "name one cluster column, or write the model in sem()",
+        )
+    if plan.random and plan.m in families:
+        raise ModelError(
+            "With random slopes the mediator is Gaussian: E(a_j b_j) = a b + tau_ab is an indirect"
+            " effect where a_j is in units of the mediator.",
+            f"{plan.m} with the {families[plan.m].label} family, whose a_j is on the"
+            f" {families[plan.m].link} scale",
+            'write slopes="fixed", or the model with s | y ~ m in sem()',
         )
     others = [n for n in families if n not in (plan.m, plan.y)]
     if others:

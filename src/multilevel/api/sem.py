@@ -158,7 +158,7 @@ def sem(
         mixed = fit_structural_mixed(
             text, table, clusters=clusters, group=group, families=chosen, missing=missing,
             exogenous=exogenous, latent_scale=latent_scale, std_errors=kind, n_quad=n_quad,
-            seed=seed,
+            seed=seed, is_nested=is_stated_nested(cluster, table),
         )  # fmt: skip
         _require_certified(mixed.fit, allow)
         return mixed

@@ -16,7 +16,8 @@ from multilevel.api.structural_result import (
     check_option,
 )
 from multilevel.errors import InferenceError, ModelError
-from multilevel.estimate.structural_mixed import MixedFit, parameter_names
+from multilevel.estimate.structural_mixed import MixedFit
+from multilevel.estimate.structural_mixed_search import parameter_names
 from multilevel.infer.structural import (
     ParameterTests,
     StdErrorType,
@@ -28,6 +29,7 @@ from multilevel.infer.structural import (
 from multilevel.infer.structural_fit import FitMeasures
 from multilevel.infer.structural_mixed import (
     family_parameters,
+    held_at_boundary,
     mixed_covariance,
     of_table,
     table_fit,
@@ -170,7 +172,7 @@ class MixedStructuralResult(StructuralResult):
 
     def _names(self) -> dict[str, list[str]]:
         model = self.mixed.layout.design.model
-        rows = model.parameters
+        rows, held = model.parameters, held_at_boundary(self.mixed)
         return {
             "level": list(model.homes),
             "group": [""] * len(rows),
@@ -179,10 +181,11 @@ class MixedStructuralResult(StructuralResult):
             "rhs": [p.rhs for p in rows],
             "label": [p.label for p in rows],
             "status": [
-                "free" if p.is_free else "exogenous" if p.origin == "exogenous" else "fixed"
+                "exogenous" if p.origin == "exogenous" else
+                "fixed" if not p.is_free else "boundary" if held[p.free] else "free"
                 for p in rows
             ],
-        }
+        }  # fmt: skip
 
     # -- fit -----------------------------------------------------------------------------------
 
@@ -203,7 +206,7 @@ class MixedStructuralResult(StructuralResult):
 
     @cached_property
     def inadmissible(self) -> tuple[str, ...]:
-        """Always empty: such estimates are refused."""
+        """Always empty: such estimates end at the boundary (``boundary`` says which)."""
         return ()
 
     @cached_property

@@ -74,8 +74,12 @@ def fit_structural_mixed(
     std_errors: StdErrorType,
     n_quad: int | tuple[int, ...] | None,
     seed: int,
+    is_nested: bool,
 ) -> MixedStructuralResult:
-    """Fit the model; parameters and errors as ``sem``, the options checked."""
+    """Fit the model; parameters and errors as ``sem``, the options checked.
+
+    ``is_nested`` : labels of a cluster column may repeat in different clusters of the next.
+    """
     if group is not None:
         raise ModelError(
             "Models with families= or crossed clusters have one group.",
@@ -90,8 +94,9 @@ def fit_structural_mixed(
         )
     if std_errors == "robust" and len(clusters) > 1:
         raise ModelError(
-            "Robust standard errors need independent clusters.",
-            f"crossed clusters {', '.join(clusters)}",
+            "Robust standard errors of models with families= or crossed clusters need one cluster "
+            "column.",
+            f"{len(clusters)}: {', '.join(clusters)}",
             'write std_errors="observed"',
         )
     parsed = parse_mixed(text, clusters)
@@ -101,6 +106,6 @@ def fit_structural_mixed(
         holes = set(has_missing(table, [n for n in fixed if n in within], (), ()))
         fixed = tuple(n for n in fixed if n not in holes)
     model = build_mixed(parsed, text, clusters, families, fixed, latent_scale)
-    design = build_mixed_design(model, table, missing=missing)
+    design = build_mixed_design(model, table, missing=missing, is_nested=is_nested)
     fit = fit_mixed(design, n_quad=n_quad, seed=seed)
     return MixedStructuralResult(fit, std_errors)

@@ -100,9 +100,13 @@ class MixedDesign:
 
 
 def build_mixed_design(
-    model: MixedModel, table: Table, *, missing: Missing = "fiml"
+    model: MixedModel, table: Table, *, missing: Missing = "fiml", is_nested: bool = False
 ) -> MixedDesign:
     """Lay a mixed structural model over a table.
+
+    Parameters
+    ----------
+    is_nested : labels of a cluster column may repeat in different clusters of the next.
 
     Raises
     ------
@@ -116,6 +120,8 @@ def build_mixed_design(
     table.check([*names, *level_2, *model.clusters], "for the structural model")
     columns = {name: _numbers(table, name) for name in (*names, *level_2)}
     codes = {name: table.codes(name) for name in model.clusters}
+    if is_nested:
+        codes = _nested_codes(codes)
     keep = np.ones(table.n_rows, dtype=np.bool_)
     for name in model.clusters:
         keep &= codes[name][0] >= 0
@@ -156,6 +162,26 @@ def build_mixed_design(
         if left_out
         else (),
     )
+
+
+def _nested_codes(
+    codes: dict[str, tuple[NDArray[np.int32], NDArray[Any]]],
+) -> dict[str, tuple[NDArray[np.int32], NDArray[Any]]]:
+    """Codes of clusters whose labels repeat in the clusters above, lowest first."""
+    out: dict[str, tuple[NDArray[np.int32], NDArray[Any]]] = {}
+    above: tuple[NDArray[np.int32], NDArray[Any]] | None = None
+    for name, (own, labels) in reversed(codes.items()):
+        if above is not None:
+            known = (own >= 0) & (above[0] >= 0)
+            pairs = np.column_stack([above[0], own])[known]
+            unique, inverse = np.unique(pairs, axis=0, return_inverse=True)
+            combined = np.full(len(own), -1, dtype=np.int32)
+            combined[known] = inverse.ravel()
+            shown = [f"{above[1][a]}/{labels[b]}" for a, b in unique]
+            own, labels = combined, np.array(shown, dtype=object)
+        above = (own, labels)
+        out[name] = above
+    return dict(reversed(out.items()))
 
 
 def _numbers(table: Table, name: str) -> Array:

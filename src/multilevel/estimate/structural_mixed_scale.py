@@ -5,11 +5,26 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from multilevel.errors import LikelihoodError
+from multilevel.errors import EstimationError, LikelihoodError
 from multilevel.likelihood.structural.mixed_objective import MixedObjective
+from multilevel.model.structural.mixed import MixedModel
 
 Array = NDArray[np.float64]
 _LARGEST = 50.0
+_FALL = 8.0  # e-folds of a variance between clusters, below which another search takes over
+_NEAR = 2.0
+
+
+def log_variances(model: MixedModel, theta: Array) -> NDArray[np.bool_]:
+    """(q,) parameters that are variances wherever they stand in the table, and positive."""
+    out = np.zeros(len(theta), dtype=np.bool_)
+    for p in model.parameters:
+        if p.is_free and p.is_variance and theta[p.free] > 0.0:
+            out[p.free] = True
+    for p in model.parameters:
+        if p.is_free and not p.is_variance:
+            out[p.free] = False
+    return out
 
 
 class LogVariances:
@@ -20,14 +35,13 @@ class LogVariances:
 
     def __init__(self, objective: MixedObjective, start: Array) -> None:
         self.objective, self.problem, self.points = objective, objective.problem, objective.points
-        self.is_log = np.zeros(len(start), dtype=np.bool_)
         model = objective.layout.design.model
-        for p in model.parameters:
-            if p.is_free and p.is_variance and start[p.free] > 0.0:
-                self.is_log[p.free] = True
-        for p in model.parameters:
-            if p.is_free and not p.is_variance:
-                self.is_log[p.free] = False
+        self.is_log = log_variances(model, start)
+        self._may_vanish = np.zeros(len(start), dtype=np.bool_)
+        for p, home in zip(model.parameters, model.homes, strict=True):
+            if p.is_free and home != "within":
+                self._may_vanish[p.free] = self.is_log[p.free]
+        self._floor, self._depth = self.coordinates(start) - _FALL, -np.inf
 
     @property
     def n_evaluations(self) -> int:
@@ -52,6 +66,7 @@ class LogVariances:
         Raises
         ------
         LikelihoodError : variances that overflow; parameters at which the model does not exist.
+        EstimationError : a variance between clusters on its way to zero.
         """
         if np.any(np.abs(w[self.is_log]) > _LARGEST):
             raise LikelihoodError(
@@ -59,6 +74,17 @@ class LogVariances:
                 "one that overflows or vanishes",
                 "take a shorter step",
             )
+        depth = float(np.max((self._floor - w)[self._may_vanish], initial=-np.inf))
+        if depth > 0.0 and self._depth > -_NEAR:
+            raise EstimationError(
+                "Variances of random effects are positive.",
+                "one that falls towards zero",
+                "take the variable out of the level at which it does not vary",
+            )
+        if depth > 0.0:
+            raise LikelihoodError("Steps are of moderate length.", "one that takes a variance to "
+                                  "zero", "take a shorter step")  # fmt: skip
+        self._depth = depth
         return self.objective.value(self.parameters(w))
 
     def gradient(self) -> Array:

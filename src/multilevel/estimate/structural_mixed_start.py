@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from multilevel.design.structural_mixed import MixedDesign
 from multilevel.likelihood.generalized.families.make import make_rows
 from multilevel.likelihood.structural.mixed_objective import extra_names
-from multilevel.model.structural.records import Parameter
+from multilevel.model.structural.records import Parameter, RandomSlope
 
 Array = NDArray[np.float64]
 _SHARES = {"within": 0.7, "latent": 0.4, "between": 0.2}
@@ -49,7 +49,18 @@ def _sizes(design: MixedDesign) -> tuple[dict[str, float], dict[str, float]]:
         for k, name in enumerate(m.between_only):
             variance[name] = float(factor.z[:, k].var())
             mean[name] = float(factor.z[:, k].mean())
+    for s in design.model.slopes:
+        variance[s.name] = slope_size(design, s, variance[s.outcome])
     return variance, mean
+
+
+def slope_size(design: MixedDesign, slope: RandomSlope, outcome: float) -> float:
+    """The variance of a slope that would carry all of an outcome with this variance."""
+    if slope.predictor in design.inputs:
+        values = design.given[:, design.inputs.index(slope.predictor)]
+    else:
+        values = design.values[:, design.outcomes.index(slope.predictor)]
+    return outcome / max(float(np.nanvar(values)), 1e-300)
 
 
 def _value(

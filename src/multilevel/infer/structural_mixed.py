@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,23 +50,37 @@ def mixed_covariance(fit: MixedFit, type: StdErrorType) -> StructuralCovariance:
             "std_errors='expected'",
             'write std_errors="observed" or "robust"',
         )
-    inverse = inverse_information(0.5 * fit.hessian, "observed")
+    words, T = "", np.eye(fit.n_parameters)
+    if fit.boundary is None:
+        inverse = inverse_information(0.5 * fit.hessian, "observed")
+    else:
+        T = fit.boundary.tangent
+        inverse = T @ inverse_information(0.5 * fit.boundary.hessian, "observed") @ T.T
+        words = " They are given the boundary: what is estimated at it has none."
     if type == "observed":
         return StructuralCovariance(
-            type, inverse, "Standard errors from the observed information; z tests."
+            type, inverse, f"Standard errors from the observed information; z tests.{words}"
         )
     if fit.scores is None:
         factors = fit.layout.design.factors
-        found = "no random effects" if not factors else f"{len(factors)} crossed cluster columns"
+        found = "no random effects" if not factors else f"{len(factors)} cluster columns"
         raise InferenceError(
-            "Robust standard errors need independent clusters.", found, 'write "observed"'
-        )
+            "Robust standard errors need independent clusters, of one column.", found,
+            'write "observed"',
+        )  # fmt: skip
     n, q = fit.scores.shape
     unit = "clusters" if fit.layout.design.factors else "rows"
-    sentence = f"Robust standard errors (MLR: the scores of {n} {unit}); z tests."
+    sentence = f"Robust standard errors (MLR: the scores of {n} {unit}); z tests.{words}"
     if n <= q:
         sentence += f" {n} {unit} are few for {q} parameters: these standard errors are unreliable."
     return StructuralCovariance(type, inverse @ (fit.scores.T @ fit.scores) @ inverse, sentence)
+
+
+def held_at_boundary(fit: MixedFit) -> NDArray[np.bool_]:
+    """(q,) parameters that are estimated at the boundary."""
+    if fit.boundary is None:
+        return np.zeros(fit.n_parameters, dtype=np.bool_)
+    return np.asarray(~np.any(fit.boundary.tangent != 0.0, axis=1), dtype=np.bool_)
 
 
 def table_fit(fit: MixedFit) -> StructuralFit:
@@ -79,6 +93,9 @@ def table_fit(fit: MixedFit) -> StructuralFit:
         n_rows=design.n_rows,
         n_clusters=len(design.factors[0].labels) if design.factors else design.n_rows,
         certificate=fit.certificate,
+        boundary=None
+        if fit.boundary is None
+        else replace(fit.boundary, tangent=fit.boundary.tangent[:n]),
     )
 
 

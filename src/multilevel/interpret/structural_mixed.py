@@ -4,7 +4,8 @@ Within clusters the variance of an outcome that is not Gaussian is that of its l
 linear predictor and the level-1 variance of the link (pi^2/3 logit, 1 probit, pi^2/6 cloglog;
 McKelvey & Zavoina 1975). Counts have none. Between clusters all variables are linear predictors, so
 nothing needs an assumption there. A binary or count variable that predicts others within clusters
-does so in its own units, so what depends on it has no variance on one scale.
+does so in its own units, so what depends on it has no variance on one scale; nor has an outcome
+with a random slope, whose variance depends on the predictor.
 """
 
 from __future__ import annotations
@@ -78,6 +79,7 @@ def _without_scale(mapping: MixedMap) -> list[str]:
     causes = {n for n in design.outcomes if not model.is_gaussian(n)}
     families = dict(zip(design.outcomes, design.families, strict=True))
     found = {n for n in causes if families[n].level_one_variance is None}
+    found |= {s.outcome for s in model.slopes}  # its variance differs between values of x
     for _ in block:
         for p in block:
             if p.op == "~" and (p.rhs in causes or p.rhs in found):
@@ -161,6 +163,20 @@ def scale_sentences(fit: MixedFit) -> tuple[str, ...]:
                 f"Slopes for {name} are on the {design.families[k].link} scale"
                 f" ({design.families[k].label}), given the random effects of the cluster."
             )
+    for s in model.slopes:
+        words = f"{s.name} is the slope of {s.outcome} on the observed {s.predictor}"
+        if s.outcome in model.families:
+            words += f" on the {design.families[design.outcomes.index(s.outcome)].link} scale"
+        is_contextual = s.predictor in model.split and any(
+            p.op == "~" and (p.lhs, p.rhs) == (s.outcome, s.predictor) and h != "within"
+            for p, h in zip(model.parameters, model.homes, strict=True)
+        )
+        if is_contextual:
+            words += (
+                f"; the slope of {s.outcome} on {s.predictor} between clusters is contextual: the"
+                " between slope is the mean slope more"
+            )
+        out.append(f"{words}.")
     block = [p for p, h in zip(model.parameters, model.homes, strict=True) if h == "within"]
     for name in (n for n in design.outcomes if n in model.families):
         effects = sorted({p.lhs for p in block if p.op == "~" and p.rhs == name})

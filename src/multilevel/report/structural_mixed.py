@@ -57,6 +57,8 @@ def mixed_sections(report: MixedReport) -> list[Section]:
     fit = report.fit
     model = fit.layout.design.model
     out = [_data(fit)]
+    if fit.boundary is not None:
+        out.append(Section("AT THE BOUNDARY", sentences=fit.boundary.sentences))
     for home in dict.fromkeys(("within", *model.homes)):
         out += _level(report, home)
     out.append(_families(report))
@@ -161,11 +163,12 @@ def _grid(report: MixedReport, rows: Sequence[int]) -> Grid:
         pointed_at = {r.lhs for r in block if r.op == "~"} | {r.rhs for r in block if r.op == "=~"}
         words = _words(p, p.lhs in pointed_at)
         known = np.isfinite(tests.std_error[k])
+        held = "boundary" if p.is_free and report.fit.boundary is not None else "fixed"
         body.append(
             (
                 f"{words} ({p.label})" if p.label else words,
                 number(float(tests.estimate[k]), decimals),
-                number(float(tests.std_error[k]), decimals) if known else "fixed",
+                number(float(tests.std_error[k]), decimals) if known else held,
                 number(float(tests.statistic[k]), 2) if known else "",
                 p_text(float(tests.p_value[k])) if known else "",
                 share(float(report.standardized[k])),

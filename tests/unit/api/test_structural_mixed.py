@@ -163,9 +163,9 @@ REFUSED = {
     "intercept of ordinal": (
         "level: within\n o ~ x\nlevel: between\n o ~ 1", {"o": "ordinal"}, ModelError, "thresholds",
     ),
-    "random slope": (
-        "level: within\n s | y ~ x\nlevel: between\n s ~ 1\n y ~~ y",
-        {"y": "binomial"}, ModelError, "same in all",
+    "slope of an ordinal predictor": (
+        "level: within\n s | y ~ o\nlevel: between\n s ~ 1\n y ~~ y",
+        {"o": "ordinal"}, ModelError, "not a predictor",
     ),
 }  # fmt: skip
 
@@ -187,19 +187,46 @@ def test_missing_predictors_are_refused_with_their_rows():
 def test_points_and_families_go_together():
     with pytest.raises(ModelError, match="n_quad"):
         mlm.sem("level: within\n m ~ x\nlevel: between\n m ~~ m", table(), cluster="g", n_quad=7)
-    with pytest.raises(ModelError, match="fixed slopes"):
+
+
+@lru_cache(maxsize=1)
+def random_slopes():
+    rng = np.random.default_rng(3)
+    J, n = 80, 15
+    g = np.repeat(np.arange(J), n)
+    u = rng.normal(size=(J, 2)) * 0.6
+    ab = rng.multivariate_normal([0.5, 0.6], [[0.3, 0.1], [0.1, 0.3]], size=J)
+    x = rng.normal(size=J * n)
+    x -= (np.bincount(g, x) / n)[g]
+    m = ab[g, 0] * x + u[g, 0] + rng.normal(size=J * n)
+    y = (rng.random(J * n) < special.expit(ab[g, 1] * m + 0.2 * x + u[g, 1])).astype(float)
+    data = pd.DataFrame({"g": g, "x": x, "m": m, "y": y})
+    return mlm.mediate(x="x", m="m", y="y", data=data, cluster="g", slopes="random",
+                       families={"y": "binomial"})  # fmt: skip
+
+
+def test_slopes_that_do_not_vary_are_refused_where_bounds_cannot_be_kept():
+    with pytest.raises(EstimationError, match="make a random slope fixed"):
         mlm.mediate(x="x", m="m", y="y", data=table(), cluster="g", slopes="random",
                     families={"y": "binomial"})  # fmt: skip
 
 
-def test_a_variance_at_zero_is_named():
-    rng = np.random.default_rng(2)
-    data = table().assign(flat=(rng.random(600) < 0.5).astype(float))
-    counts = data.groupby("g").flat.transform("size")
-    data["flat"] = (data.groupby("g").cumcount() < counts / 2).astype(float)
-    with pytest.raises(EstimationError, match="flat"):
-        mlm.sem("level: within\n flat ~ x\nlevel: between\n flat ~~ flat", data, cluster="g",
-                families={"flat": "binomial"})  # fmt: skip
+def test_random_slopes_add_their_covariance_to_the_indirect_effect():
+    found = random_slopes()
+    effects = found.effects().set_index(["effect", "level"])["estimate"]
+    label = found.model.parameters().query("label != ''").set_index("label")["estimate"]
+    expected = label["a_within"] * label["b_within"] + label["tau_ab"]
+    assert effects["indirect", "within"] == pytest.approx(expected)
+    assert any("logit scale" in s for s in found.sentences)
+    assert any("b_random is the slope of y on the observed m" in s for s in found.model.advice)
+    within = found.model.standardized().query("level == 'within' and lhs == 'y'")
+    assert within["estimate"].isna().all()
+
+
+def test_random_slopes_need_a_gaussian_mediator():
+    with pytest.raises(ModelError, match="the mediator is Gaussian"):
+        mlm.mediate(x="x", m="mb", y="yc", data=table(), cluster="g", slopes="random",
+                    families={"mb": "binomial"})  # fmt: skip
 
 
 @pytest.mark.slow

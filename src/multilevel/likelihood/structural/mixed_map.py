@@ -7,7 +7,8 @@ Given the random effects the outcomes of a row obey, causes before effects,
 with ``L = A_OF (I - A_FF)^-1`` the total effects of latent variables of the row, ``B = A + L A_F.``
 those of observed ones, and J the Gaussian outcomes with a between part (latent centring: their
 within part is ``y - u``). So outcome entries are rows of a generalized model with fixed effects
-``B``, random intercepts ``(I - B_O J) E_c u_c`` by cluster and ``L zeta`` by row. A Gaussian
+``B``, random intercepts ``(I - B_O J) E_c u_c`` by cluster and ``L zeta`` by row. A random slope
+``s | y ~ x`` adds ``s_c x`` to the predictor of y: one more random effect per outcome. A Gaussian
 outcome whose residual covaries with others ``Q`` is taken given these: ``h = e_k - S_kQ S_QQ^-1
 e_Q``; residuals that covary with inputs x are regressed on them first.
 Between clusters the structural model gives the joint moments of ``(u_c, z)``; the observed level-2
@@ -38,16 +39,19 @@ _TOLERANCE = 1e-10  # share of the largest variance below which a pivot is none
 
 @dataclass(frozen=True)
 class Predictors:
-    """The generalized model at one point, per kind (K kinds, p outcomes, k inputs).
+    """The generalized model at one point, per kind (K kinds, p outcomes, k inputs, S slopes).
+
+    *Effects* (E = K (1 + S)) are the intercepts of all kinds, then for every random slope the
+    coefficients of its predictor, kind by kind.
 
     Attributes
     ----------
-    intercept : (K,).
+    intercept : (E,) means of the effects.
     inputs : (K, k) slopes of the inputs; outcomes : (K, p) slopes of observed outcomes.
-    z : per cluster column (K, p_z) slopes of level-2 variables.
+    z : per cluster column (E, p_z) slopes of the effects on level-2 variables.
     log_variance : (K,) of Gaussian kinds, zero for others.
-    covariances : of the random intercepts by block, (K, K): rows first if the model has latent
-        variables there, then cluster columns.
+    covariances : of the effects by block, (E, E): rows first if the model has latent variables
+        there, then cluster columns.
     minus2_loglik : of the level-2 variables.
     """
 
@@ -86,8 +90,10 @@ class MixedMap:
             [1.0 if n in split and model.is_gaussian(n) else 0.0 for n in self.names]
         )
         self._entered = []
+        slopes = model.slopes
+        self.slope_outcomes = [self.names.index(s.outcome) for s in slopes]
         for m, _ in zip(model.models, design.factors, strict=False):
-            E = np.zeros((len(self.names), len(m.both)))
+            E = np.zeros((len(self.names), len(m.both) + len(slopes)))
             for k, name in enumerate(m.both):
                 E[self.names.index(name), k] = 1.0
             self._entered.append(E)
@@ -117,13 +123,14 @@ class MixedMap:
         mean = m[o] + L @ m[f]
         h, c, log_variance = self._conditioned(S[np.ix_(o, o)], theta.dtype)
         centre = np.eye(len(o)) - B * self._centred
-        intercept = h @ mean
+        K, n_s = len(h), len(self.slope_outcomes)
+        intercept = np.concatenate([h @ mean, np.zeros(K * n_s)])
         covariances, z, total = [], [], 0.0
         if f:
-            load = h @ L
+            load = np.concatenate([h @ L, np.zeros((K * n_s, len(f)))])
             covariances.append(load @ S[np.ix_(f, f)] @ load.T)
         for k, level in enumerate(self.between):
-            moved = h @ centre @ self._entered[k]
+            moved = self._moved(k, h, h @ centre)
             mean_u, R, G, value = self._given_z(k, level, theta)
             intercept = intercept + moved @ mean_u
             z.append(moved @ R)
@@ -131,6 +138,16 @@ class MixedMap:
             total = total + value
         return Predictors(intercept, h @ BX, h @ B + c, tuple(z), log_variance,
                           tuple(covariances), total)  # fmt: skip
+
+    def _moved(self, k: int, h: Numbers, centred: Numbers) -> Numbers:
+        """(E, b) effects as functions of the between parts and slopes of a cluster column."""
+        K, n_s = len(h), len(self.slope_outcomes)
+        out = np.zeros((K * (1 + n_s), self._entered[k].shape[1]), dtype=h.dtype)
+        out[:K] = centred @ self._entered[k]
+        first = out.shape[1] - n_s
+        for s, outcome in enumerate(self.slope_outcomes):
+            out[K * (1 + s) : K * (2 + s), first + s] = h[:, outcome]
+        return out
 
     def _given_inputs(self, at: Implied) -> tuple[Numbers, Numbers, Numbers]:
         """Slopes, residual covariances and intercepts within, given the inputs x."""

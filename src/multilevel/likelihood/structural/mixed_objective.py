@@ -25,16 +25,16 @@ from multilevel.likelihood.structural.mixed_rows import KindRows, MixedRowsOf
 
 Array = NDArray[np.float64]
 Numbers = NDArray[Any]
-Column = tuple[int, str, int]  # kind, what ("1", "x", "y" or a cluster column), which
+Column = tuple[int, str, int]  # effect, what ("1", "x", "y" or a cluster column), which
 _STEP = 1e-30
 
 
 @dataclass(frozen=True)
 class MixedBlock:
-    """Random intercepts of one grouping: its name, the kinds that have one, the pivots of G."""
+    """Random effects of one grouping: its name, the effects that vary, the pivots of G."""
 
     name: str
-    kinds: tuple[int, ...]
+    effects: tuple[int, ...]
     pivots: tuple[int, ...]
 
 
@@ -93,7 +93,7 @@ class MixedLayout:
                 at.log_variance[kind : kind + 1][: len(self.extra_parts[kind])])  # fmt: skip
         pieces = [np.array(out, dtype=theta.dtype)]
         for block, place in zip(self.blocks, self.places, strict=True):
-            G = at.covariances[place][np.ix_(block.kinds, block.kinds)]
+            G = at.covariances[place][np.ix_(block.effects, block.effects)]
             pieces.append(factor_of(G, block.pivots, block.name).ravel())
         return np.concatenate(pieces), at.minus2_loglik
 
@@ -162,14 +162,47 @@ def lay_out_mixed(design: MixedDesign, theta: Array, pattern: Array) -> MixedLay
 
 def _columns(design: MixedDesign, at: Any) -> tuple[Column, ...]:
     out: list[tuple[int, str, Any]] = []
-    for i in range(len(design.kinds)):
+    for i in range(len(at.intercept)):
         if at.intercept[i] != 0.0:
             out.append((i, "1", 0))
-        out += [(i, "x", k) for k in np.flatnonzero(at.inputs[i])]
-        out += [(i, "y", k) for k in np.flatnonzero(at.outcomes[i])]
+        if i < len(design.kinds):
+            out += [(i, "x", k) for k in np.flatnonzero(at.inputs[i])]
+            out += [(i, "y", k) for k in np.flatnonzero(at.outcomes[i])]
         for factor, slopes in zip(design.factors, at.z, strict=True):
             out += [(i, factor.name, k) for k in np.flatnonzero(slopes[i])]
-    return tuple((kind, what, int(which)) for kind, what, which in out)
+    return tuple((effect, what, int(which)) for effect, what, which in out)
+
+
+def _base(design: MixedDesign, effect: int, rows: NDArray[Any]) -> Array:
+    """What an effect is multiplied by in some rows of the design: one, or a slope's predictor."""
+    slope = effect // len(design.kinds) - 1
+    if slope < 0:
+        return np.ones(len(rows))
+    outcome = design.outcomes[design.kinds[effect % len(design.kinds)].outcome]
+    name = design.model.slopes[slope].predictor
+    if name in design.inputs:
+        return np.asarray(design.given[rows, design.inputs.index(name)])
+    return _observed(design, outcome, design.outcomes.index(name), rows)
+
+
+def _observed(design: MixedDesign, outcome: str, which: int, rows: NDArray[Any]) -> Array:
+    """The values of a predictor of ``outcome`` that is an outcome itself.
+
+    Raises
+    ------
+    LikelihoodError : missing ones.
+    """
+    value = design.values[rows, which]
+    missing = np.flatnonzero(np.isnan(value))
+    if len(missing):
+        shown = ", ".join(str(int(r)) for r in rows[missing][:5])
+        raise LikelihoodError(
+            f"Rows with {outcome} have its predictors too.",
+            f"{design.outcomes[which]} is missing in {len(missing)} of them (analysed rows "
+            f"{shown}{', ...' if len(missing) > 5 else ''}, counted from 0)",
+            'write missing="listwise" to leave these rows out, or impute the predictor',
+        )
+    return np.asarray(value)
 
 
 def _fixed(
@@ -178,28 +211,20 @@ def _fixed(
     """Fixed effects of part 0 (N, p), Fortran order."""
     X = np.zeros((len(row_of), len(columns)), order="F")
     factors = {f.name: f for f in design.factors}
-    for c, (kind, what, which) in enumerate(columns):
+    for c, (effect, what, which) in enumerate(columns):
+        kind = effect % len(design.kinds)
         here = np.flatnonzero(kind_of == kind)
         rows = row_of[here]
         if what == "1":
-            X[here, c] = 1.0
+            X[here, c] = _base(design, effect, rows)
         elif what == "x":
             X[here, c] = design.given[rows, which]
         elif what == "y":
-            value = design.values[rows, which]
-            missing = np.flatnonzero(np.isnan(value))
-            if len(missing):
-                outcome = design.outcomes[design.kinds[kind].outcome]
-                shown = ", ".join(str(int(r)) for r in rows[missing][:5])
-                raise LikelihoodError(
-                    f"Rows with {outcome} have its predictors too.",
-                    f"{design.outcomes[which]} is missing in {len(missing)} of them (analysed rows "
-                    f"{shown}{', ...' if len(missing) > 5 else ''}, counted from 0)",
-                    'write missing="listwise" to leave these rows out, or impute the predictor',
-                )
-            X[here, c] = value
+            outcome = design.outcomes[design.kinds[kind].outcome]
+            X[here, c] = _observed(design, outcome, which, rows)
         else:
-            X[here, c] = factors[what].z[factors[what].codes[rows], which]
+            z = factors[what].z[factors[what].codes[rows], which]
+            X[here, c] = z * _base(design, effect, rows)
     return X
 
 
@@ -211,20 +236,26 @@ def _blocks(
     kind_of: NDArray[np.intp],
     row_of: NDArray[Any],
 ) -> list[tuple[EffectBlock, MixedBlock, int]]:
-    """Random intercepts by row and by cluster column, by decreasing number of levels."""
+    """Random effects by row and by cluster column, by decreasing number of levels."""
     groups: list[tuple[str, NDArray[np.int32], int]] = []
     if mapping.has_rows:
         groups.append(("rows", row_of.astype(np.int32), design.n_rows))
     groups += [(f.name, f.codes[row_of], len(f.labels)) for f in design.factors]
     out = []
     for place, (name, codes, n_levels) in enumerate(groups):
-        kinds = np.flatnonzero(np.diag(pattern[place]))
-        if not len(kinds):
+        effects = np.flatnonzero(np.diag(pattern[place]))
+        if not len(effects):
             continue
-        pivots = pivots_of(covariances[place][np.ix_(kinds, kinds)])
-        indicators = np.asfortranarray((kind_of[:, None] == kinds).astype(np.float64))
-        block = EffectBlock(codes, n_levels, indicators, (0,) * len(kinds), FreeFactor(len(kinds)))
-        out.append((block, MixedBlock(name, tuple(map(int, kinds)), pivots), place))
+        pivots = pivots_of(covariances[place][np.ix_(effects, effects)])
+        if not pivots:
+            continue
+        columns = np.zeros((len(row_of), len(effects)), order="F")
+        for c, effect in enumerate(effects):
+            here = np.flatnonzero(kind_of == effect % len(design.kinds))
+            columns[here, c] = _base(design, int(effect), row_of[here])
+        width = len(effects)
+        block = EffectBlock(codes, n_levels, columns, (0,) * width, FreeFactor(width))
+        out.append((block, MixedBlock(name, tuple(map(int, effects)), pivots), place))
     out.sort(key=lambda found: -found[0].n_levels)
     return out
 

@@ -7,7 +7,9 @@ heading of its own, ``level: school``, ``level: neighbourhood``. What a family c
   ``y ~~ y`` at its level 1 and residual covariances with it are no parameters;
 * ordered categories have thresholds in the place of the intercept ``y ~ 1``;
 * its between part is the random intercept of its linear predictor (logit, log, ...); as a
-  predictor within clusters the variable itself is meant, in the units of its column.
+  predictor within clusters the variable itself is meant, in the units of its column;
+* a random slope ``s | y ~ x`` varies over the cluster columns under which it is named, the first
+  if it is named nowhere.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from multilevel.model.structural.records import (
     Defined,
     LatentScale,
     Parameter,
+    RandomSlope,
     StructuralModel,
 )
 
@@ -76,6 +79,11 @@ class MixedModel:
     def split(self) -> tuple[str, ...]:
         """Level-1 variables with a between part at one cluster column or more."""
         return tuple(n for n in self.outcomes if any(n in m.both for m in self.models))
+
+    @property
+    def slopes(self) -> tuple[RandomSlope, ...]:
+        """Slopes that vary over clusters."""
+        return self.models[0].random_slopes
 
     def is_gaussian(self, name: str) -> bool:
         """Whether a variable is normal around its linear predictor."""
@@ -151,13 +159,15 @@ def build_mixed(
         build_structural(p, cluster=c, fixed=fixed, latent_scale=latent_scale)
         for p, c in zip(bare, names, strict=True)
     ]
-    split = {n for model in built for n in model.both}
+    split = {n for model in built for n in model.both} | set(built[0].slope_names)
     rows: list[Parameter] = []
     homes: list[str] = []
     has_mean: set[str] = set()
+    absent = _absent_slopes(parsed)
+    at = dict(zip(labels, absent, strict=True))
     for home, block in _blocks(built, labels if clusters else ()):
         for p in block:
-            changed = _changed(p, home, families, split, has_mean)
+            changed = _changed(p, home, families, split, has_mean, at.get(home, frozenset()))
             if changed is not None:
                 rows.append(replace(changed, free=-1))
                 homes.append(home)
@@ -190,14 +200,25 @@ def _blocks(
     return out
 
 
+def _absent_slopes(parsed: Sequence[Parsed]) -> list[frozenset[str]]:
+    """Per cluster column the random slopes that do not vary over it."""
+    slopes = {s.name for s in parsed[0].slopes}
+    named = [slopes & set(p.names("between")) for p in parsed]
+    nowhere = slopes - set().union(*named)
+    return [frozenset(slopes - own - (nowhere if k == 0 else set())) for k, own in enumerate(named)]
+
+
 def _changed(
     p: Parameter,
     home: str,
     families: Mapping[str, Family],
     split: set[str],
     has_mean: set[str],
+    absent: frozenset[str],
 ) -> Parameter | None:
     """One row of the table as families and crossed levels have it; None where it is none."""
+    if absent & {p.lhs, p.rhs}:
+        return replace(p, value=0.0, origin="default", label="")
     mine = {n for n in (p.lhs, p.rhs) if n in families}
     if home == "within" and p.op == "~~" and mine:
         if p.origin == "written" and not p.is_variance and p.value != 0.0:
@@ -248,15 +269,6 @@ def _free_names(parameters: Sequence[Parameter], homes: Sequence[str]) -> tuple[
 def _check_families(parsed: Sequence[Parsed], families: Mapping[str, Family]) -> None:
     within = set(parsed[0].observed("within"))
     for p in parsed:
-        if p.slopes:
-            s = p.slopes[0]
-            raise ModelError(
-                "Models with families= or crossed clusters have slopes that are the same in all "
-                "clusters.",
-                f"{s.name} | {s.outcome} ~ {s.predictor}",
-                f"write {s.outcome} ~ {s.predictor}, or fit this equation by mlm.fit, which has "
-                "random slopes for every family",
-            )
         level_2 = set(p.observed("between")) - within
         for name in families:
             if name in level_2:
@@ -281,14 +293,13 @@ def _check_families(parsed: Sequence[Parsed], families: Mapping[str, Family]) ->
                 "use gaussian, binomial, ordinal, poisson, negative_binomial, gamma or beta",
             )
     for p in parsed:
-        for r in p.relations:
-            if r.op == "~1" or r.rhs not in families or r.op != "~" or r.level != "within":
-                continue
-            if families[r.rhs].response == "ordered":
+        pairs = [(r.lhs, r.rhs) for r in p.relations if r.op == "~" and r.level == "within"]
+        for lhs, rhs in pairs + [(s.outcome, s.predictor) for s in p.slopes]:
+            if rhs in families and families[rhs].response == "ordered":
                 raise ModelError(
                     "An ordinal variable is an outcome within clusters, not a predictor.",
-                    f"{r.lhs} ~ {r.rhs} at the within level",
-                    f"leave {r.rhs} out of families= to treat its codes as numbers, or use 0/1 "
+                    f"{lhs} ~ {rhs} at the within level",
+                    f"leave {rhs} out of families= to treat its codes as numbers, or use 0/1 "
                     "columns for its categories",
                 )
 
@@ -306,6 +317,8 @@ def within_order(model: MixedModel) -> tuple[str, ...]:
             edges.setdefault(p.lhs, set()).add(p.rhs)
         elif p.op == "=~":
             edges.setdefault(p.rhs, set()).add(p.lhs)
+    for s in model.slopes:
+        edges.setdefault(s.outcome, set()).add(s.predictor)
     done: list[str] = []
     open_: list[str] = []
 
