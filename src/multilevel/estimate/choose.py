@@ -52,8 +52,10 @@ class EnginePlan:
 
 def _make_nested(cross: CrossProducts) -> GaussianEngine:
     from multilevel.likelihood.gaussian.nested import NestedEngine
+    from multilevel.likelihood.gaussian.shared import SharedEngine, shared_patterns
 
-    return NestedEngine(cross)
+    pattern = shared_patterns(cross)
+    return NestedEngine(cross) if pattern is None else SharedEngine(cross, pattern)
 
 
 def _make_small(cross: CrossProducts) -> GaussianEngine:

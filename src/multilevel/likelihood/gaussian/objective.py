@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from multilevel.errors import LikelihoodError
 from multilevel.likelihood.gaussian.engine import GaussianEngine
+from multilevel.likelihood.gaussian.shared import WIDE, SharedEngine
 from multilevel.likelihood.gaussian.wide_traces import is_wide, wide_traces
 from multilevel.model.covariance.structures import FactorMap
 
@@ -101,6 +102,9 @@ def _traces(D: Array, M: Array) -> Array:
 def _sum_outer(Y: Array) -> Array:
     """``sum_j Y_j Y_j'`` (q, q) from Y (J, q, p)."""
     q = Y.shape[1]
+    if q >= WIDE:
+        flat = np.ascontiguousarray(Y.transpose(1, 0, 2)).reshape(q, -1)
+        return np.asarray(flat @ flat.T)
     out = np.empty((q, q))
     for a in range(q):
         for b in range(a + 1):
@@ -285,13 +289,12 @@ class GaussianObjective:
         if getattr(self.engine, "couples_levels", False) and self._theta is not None:
             return self.differenced_hessian(self._theta)
         profile, p = self._profiled(), self.p
-        G = self.engine.information_blocks(0)
         g = self.residual_scores()[0]
         J, q = g.shape
         D = self.directions()[0]
         r = len(D)
         Y = self.projections()[0][0]
-        GG, cross, YG = self._level_traces(G, g, Y, D)
+        GG, cross, YG = self._level_traces(g, Y, D)
         flat_D = D.reshape(r, q * q)
         h = (Y.reshape(J, q * p).T @ g).reshape(q, p, q).transpose(0, 2, 1).reshape(q * q, p)
         gamma = flat_D @ (g.T @ g).reshape(-1)
@@ -309,10 +312,13 @@ class GaussianObjective:
             H -= PD @ PD.T
         return np.asarray((H + H.T) / 2.0 + self.second_order_term())
 
-    def _level_traces(self, G: Array, g: Array, Y: Array, D: Array) -> tuple[Array, Array, Array]:
+    def _level_traces(self, g: Array, Y: Array, D: Array) -> tuple[Array, Array, Array]:
         """``sum_j`` of ``tr(G D_a G D_b)``, ``g'D_a G D_b g``, ``tr(Y'D_a G D_b Y)`` (REML)."""
         J, q = g.shape
         needs_Y = self.reml and self.p > 0
+        if isinstance(self.engine, SharedEngine):
+            return self.engine.traces(D, g, Y if needs_Y else None)
+        G = self.engine.information_blocks(0)
         if is_wide(len(D), q):
             return wide_traces(D, G, g, Y if needs_Y else None)
         flat, flat_D = np.ascontiguousarray(G).reshape(J, q * q), D.reshape(len(D), q * q)
