@@ -11,6 +11,7 @@ import pandas as pd
 from multilevel.api.generalized.compare import compare_generalized
 from multilevel.api.generalized.holder import GeneralizedHolder
 from multilevel.api.holder import FitHolder
+from multilevel.api.irt_words import ItemWordsMethods
 from multilevel.errors import InferenceError
 from multilevel.infer.compare import Candidate, Comparison, compare_fits
 from multilevel.infer.compare_conditional import ConditionalAic, conditional_aic
@@ -134,6 +135,7 @@ def compare(
     >>> table["distribution"][1], round(float(table["statistic"][1]), 2)
     ('50:50 mixture of chi2(1) and chi2(2)', 4.77)
     """
+    models = tuple(_of_item_model(model) for model in models)
     _check_models(models)
     labels = [f"m{k}" for k in range(len(models))] if names is None else [str(x) for x in names]
     if len(labels) != len(models) or len(set(labels)) != len(labels):
@@ -154,6 +156,19 @@ def compare(
     rng = np.random.default_rng(seed)
     program = check_program(as_in)
     return ModelComparison(compare_fits(candidates, rng, program=program, refit=refit, allow=allow))
+
+
+def _of_item_model(model: Any) -> Any:
+    """The multilevel model behind an item response model; anything else as it is."""
+    if not isinstance(model, ItemWordsMethods):
+        return model
+    if model.model is None:
+        raise InferenceError(
+            "compare() takes models that are fitted by rows.",
+            f"model={model._report.words.model!r}, whose items have slopes",
+            "write larger.likelihood_ratio_test(smaller)",
+        )
+    return model.model
 
 
 def _check_models(models: Sequence[Any]) -> None:
@@ -201,17 +216,23 @@ class ComparisonMethods(FitHolder):
         """
         return conditional_aic(self._prepared, self._objective())
 
-    def random_tests(self, *, n_sim: int = 10_000, seed: int = SEED) -> pd.DataFrame:
+    def random_tests(
+        self, *, n_sim: int = 10_000, n_boot: int = 0, seed: int = SEED
+    ) -> pd.DataFrame:
         """Test each random effect by leaving it out, a slope with its covariances.
 
-        Columns ``term, group, statistic, df, p_naive, p_value, p_exact, distribution, sentence``:
+        Columns ``term, group, statistic, df, p_naive, p_value, p_exact, distribution, sentence,
+        p_bootstrap``:
         ``p_value`` is the mixture's, ``p_naive`` the conservative chi-square's, ``p_exact`` the
         simulated exact one for models with one variance component (Crainiceanu & Ruppert 2004).
 
         Parameters
         ----------
         n_sim : draws of the exact test; 0 leaves it out.
-        seed : of these draws.
+        n_boot : parametric bootstrap of every test with so many draws (999, say): responses from
+            the model without the effect, both models fitted to each. For structures such as
+            ``ar1(0 + t | g)`` no other distribution is known to hold.
+        seed : of all draws.
 
         Examples
         --------
@@ -221,7 +242,9 @@ class ComparisonMethods(FitHolder):
         [['ses', 2]]
         """
         rng = np.random.default_rng(seed)
-        found = random_effect_tests(self._prepared, self.fit, rng, n_sim=n_sim)
+        found = random_effect_tests(
+            self._prepared, self.fit, rng, n_sim=n_sim, n_boot=n_boot
+        )
         frame = pd.DataFrame([vars(test) for test in found])
         frame.attrs["sentence"] = " ".join(test.sentence for test in found)
         return frame

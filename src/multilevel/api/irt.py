@@ -10,14 +10,12 @@ import numpy as np
 
 from multilevel.api.fit import fit
 from multilevel.api.irt_result import ItemResponseFit
+from multilevel.api.irt_slopes import slope_setup
 from multilevel.design.blocks import NOT_CERTIFIED
-from multilevel.design.irt import person_predictors
-from multilevel.errors import ConvergenceWarning, DataWarning, EstimationError, ModelError
+from multilevel.errors import ConvergenceWarning, EstimationError, ModelError
 from multilevel.estimate.irt import fit_items
 from multilevel.interpret.irt.by_rows import CrossedRows
 from multilevel.interpret.irt.source import RowSource, SlopeSource
-from multilevel.likelihood.generalized.irt_categories import ItemKind, ItemLink
-from multilevel.likelihood.generalized.irt_problem import make_problem
 from multilevel.model.irt import SLOPE_MODELS, ItemWords, check_words, item_formula, rhs
 from multilevel.report.irt import ItemReport
 from multilevel.tables.levels import codes as level_codes
@@ -70,9 +68,11 @@ def irt(
         slope for all items ``"1pl"``, ``"graded_equal"``, ``"pcm_equal"``.
     features : item features that explain easiness (LLTM): ``"a + b"`` or a list.
     persons : person predictors (latent regression).
-    dif : a person predictor whose effect may differ between items (Rasch) or features (LLTM).
+    dif : a person predictor whose effect may differ between items (Rasch, models with slopes) or
+        features (LLTM).
     slopes : item features whose effect varies over persons.
-    person_groups, testlets : columns of groups of persons, of items: random intercepts.
+    person_groups, testlets : columns of groups of persons, of items: random intercepts. Models
+        with slopes take one grouping of persons: theta = group effect + person effect.
     family : ``"binomial"`` for two categories; ``"cumulative"`` or ``"adjacent"`` for ordered ones
         (models without slopes).
     link : ``"logit"`` or ``"probit"``.
@@ -186,16 +186,8 @@ def _with_slopes(
             f"{matrix.items[i]} has {counts[i]}: {', '.join(map(repr, matrix.categories[i][:6]))}",
             'use model="graded" or "gpcm", or dichotomise the responses',
         )
-    predictors = person_predictors(matrix, table, words.person, words.persons)
-    matrix = _kept_persons(matrix, predictors.kept)
-    _, kind, is_equal = SLOPE_MODELS[words.model]
-    item_kind: ItemKind = "graded" if kind == "graded" else "partial_credit"
-    item_link: ItemLink = "probit" if link == "probit" else "logit"
-    problem = make_problem(
-        matrix.codes, counts, kind=item_kind, link=item_link, x=predictors.x,
-        slopes=np.ones((len(counts), 1)) if is_equal else None,
-    )  # fmt: skip
-    found = fit_items(problem, points=61 if points is None else points)
+    setup = slope_setup(words, table, matrix, link)
+    found = fit_items(setup.problem, points=61 if points is None else points)
     if not found.certificate.is_certified:
         if NOT_CERTIFIED not in allow:
             raise EstimationError(
@@ -205,25 +197,10 @@ def _with_slopes(
                 f'out; or look at the numbers all the same with allow=("{NOT_CERTIFIED}",)',
             )
         warnings.warn(found.certificate.sentence, ConvergenceWarning, stacklevel=3)
-    source = SlopeSource(found, matrix, predictors.names)
-    return ItemResponseFit(ItemReport(words, "", _outcome(words, matrix), source))
-
-
-def _kept_persons(matrix: ResponseMatrix, kept: Any) -> ResponseMatrix:
-    """The persons that have every person predictor; the others are counted in a warning."""
-    lost = len(matrix.persons) - len(kept)
-    if not lost:
-        return matrix
-    warnings.warn(
-        f"{lost} person(s) without a person predictor are left out", DataWarning, stacklevel=4
+    source = SlopeSource(
+        found, setup.matrix, setup.names, setup.variants, "".join(words.person_groups)
     )
-    return ResponseMatrix(
-        matrix.codes[kept],
-        tuple(matrix.persons[k] for k in kept),
-        matrix.items,
-        matrix.categories,
-        matrix.first_row[kept],
-    )
+    return ItemResponseFit(ItemReport(words, "", _outcome(words, setup.matrix), source))
 
 
 def _outcome(words: ItemWords, matrix: ResponseMatrix) -> str:

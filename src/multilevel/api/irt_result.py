@@ -19,6 +19,7 @@ from multilevel.api.irt_frames import (
     piles_frame,
     squares_frame,
 )
+from multilevel.api.irt_words import ItemWordsMethods
 from multilevel.errors import InferenceError
 from multilevel.infer.means_tests import check_level
 from multilevel.interpret.irt.compare import (
@@ -29,8 +30,9 @@ from multilevel.interpret.irt.compare import (
 )
 from multilevel.interpret.irt.curves import ItemCurves, default_theta, item_curves
 from multilevel.interpret.irt.fit import mean_squares
+from multilevel.interpret.irt.nested import slope_model_test
 from multilevel.interpret.irt.parameters import ItemParameters, reliability
-from multilevel.interpret.irt.source import item_variance
+from multilevel.interpret.irt.source import SlopeSource, item_variance
 from multilevel.report.html import render_html
 from multilevel.report.irt import ItemReport, item_sections, item_title
 from multilevel.report.layout import WIDTH, render_text
@@ -43,7 +45,7 @@ Array = NDArray[np.float64]
 Metric = Literal["link", "logit", "probit"]
 
 
-class ItemResponseFit:
+class ItemResponseFit(ItemWordsMethods):
     """A fitted item response model; printing it gives the summary.
 
     ``multilevel.irt`` makes it. ``easiness`` is the predictor of an item for a person at 0,
@@ -186,9 +188,7 @@ class ItemResponseFit:
 
     def item_fit(self) -> pd.DataFrame:
         """Infit and outfit mean squares of the items; expected value 1."""
-        moments, item, _ = self._source.moments()
-        labels = self._items().items
-        return squares_frame(mean_squares(moments, item, len(labels)), "item", labels)
+        return self._item_fit_table()
 
     def person_fit(self) -> pd.DataFrame:
         """Infit and outfit mean squares of the persons; expected value 1."""
@@ -237,6 +237,39 @@ class ItemResponseFit:
             }
         )
         frame.attrs["sentence"] = found.sentence
+        return frame
+
+    def likelihood_ratio_test(self, smaller: ItemResponseFit) -> pd.DataFrame:
+        """Test of this model with slopes against a smaller one, one row: ``statistic, df, p_value,
+        distribution``; ``attrs["sentence"]`` in words.
+
+        2PL against 1PL, a model with DIF, person predictors or groups of persons (a mixture)
+        against one without. Models without slopes: ``multilevel.compare(m0, m1)``.
+
+        Raises
+        ------
+        InferenceError : models by rows; other responses; models that are not nested.
+        """
+        pairs = []
+        for found in (smaller, self):
+            if not isinstance(found._source, SlopeSource):
+                raise InferenceError(
+                    "This test is for two models with slopes.",
+                    f"model={found._report.words.model!r}, which is fitted by rows",
+                    'write multilevel.compare(m0, m1); model="1pl" is the Rasch model among the '
+                    "models with slopes",
+                )
+            pairs.append((found._report.words, found._source))
+        test = slope_model_test(pairs[0], pairs[1])
+        frame = pd.DataFrame(
+            {
+                "statistic": [test.statistic],
+                "df": [test.df],
+                "p_value": [test.p_value],
+                "distribution": [test.distribution],
+            }
+        )
+        frame.attrs["sentence"] = test.sentence
         return frame
 
     # -- pictures ------------------------------------------------------------------------------

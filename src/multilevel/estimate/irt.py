@@ -3,13 +3,13 @@
 Newton steps with the exact Hessian inside a trust region; the sign of the person axis is set so
 that slopes are positive on the whole; the points are doubled until the criterion no longer moves.
 Identification: the person effect has mean ``x' gamma`` (0 without person predictors) and residual
-variance 1, so that every slope is free.
+variance 1, so that every slope is free; groups of persons add a variance tau^2 to it.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,7 @@ from scipy.special import logit, ndtri
 from multilevel.errors import EstimationError
 from multilevel.estimate.records import Certificate
 from multilevel.estimate.trust_region import Path, minimise
+from multilevel.likelihood.generalized.irt_grouped import GroupedItemObjective
 from multilevel.likelihood.generalized.irt_objective import ItemObjective
 from multilevel.likelihood.generalized.irt_problem import ItemProblem
 
@@ -28,6 +29,9 @@ MAX_POINTS = 961
 DECREMENT_LIMIT = 1e-6
 #: Products in one exact Hessian of graded items above which cheaper steps lead to the optimum.
 DEAR = 1e9
+#: Standard deviation of group effects to begin with; how many of them the person axis reaches.
+START_TAU = 0.5
+GROUP_REACH = 4.0
 
 
 @dataclass(frozen=True)
@@ -38,11 +42,12 @@ class ItemFit:
     ----------
     problem : what was fitted.
     criterion : -2 log-likelihood.
-    psi, vcov : (P,), (P, P) parameters ``(alpha, delta, gamma)`` and their covariance from the
-        observed information.
-    slopes : (I,) slopes of the items.
-    easiness : (T,) intercepts of the steps, item by item.
-    mean, std_dev : (n_persons,) posterior mean (EAP) and standard deviation of the person effect.
+    psi, vcov : (P,), (P, P) parameters ``(alpha, delta, gamma)``, with groups tau, and their
+        covariance from the observed information.
+    mean, std_dev : (n_persons,) posterior mean (EAP) of the person effect, and standard deviation
+        of the person's own part of it.
+    spread : (n_persons,) posterior standard deviation of the whole person effect.
+    group_effect : (n_persons,) posterior mean of the effect of the person's group; 0 without.
     points : points of the person axis.
     points_error : change of the criterion with about twice as many points.
     certificate : see ``Certificate``.
@@ -53,10 +58,10 @@ class ItemFit:
     criterion: float
     psi: Array
     vcov: Array
-    slopes: Array
-    easiness: Array
     mean: Array
     std_dev: Array
+    spread: Array
+    group_effect: Array
     points: int
     points_error: float
     certificate: Certificate
@@ -82,14 +87,10 @@ class ItemFit:
         """(q,) effects of the person predictors on the person effect."""
         return self.psi[self.problem.slices[2]]
 
-    def item_covariance(self) -> Array:
-        """(I + T, I + T) covariance of the items' slopes and steps' intercepts."""
-        problem = self.problem
-        a, d, _ = problem.slices
-        J = np.zeros((problem.n_items + problem.n_steps, len(self.psi)))
-        J[: problem.n_items, a] = problem.slopes
-        J[problem.n_items :, d] = problem.easiness
-        return np.asarray(J @ self.vcov @ J.T)
+    @property
+    def group_variance(self) -> float:
+        """Variance of the effects of groups of persons; 0 without groups."""
+        return float(self.psi[-1] ** 2) if self.problem.groups is not None else 0.0
 
 
 def fit_items(problem: ItemProblem, *, points: int = 61, max_iterations: int = 100) -> ItemFit:
@@ -110,17 +111,21 @@ def fit_items(problem: ItemProblem, *, points: int = 61, max_iterations: int = 1
         )
     clock = time.perf_counter()
     psi, shift = start(problem), 1.0
+    if problem.groups is not None:
+        alone = ItemObjective(replace(problem, groups=None), points, shift)
+        psi = np.append(_search(alone, psi, max_iterations).theta, START_TAU)
+        shift = _largest_mean(problem, psi)
     history: list[float] = []
     evaluations = iterations = restarts = 0
     while True:
-        objective = ItemObjective(problem, points, shift)
+        objective = _objective(problem, points, shift)
         path = _search(objective, psi, max_iterations)
         psi = path.theta
         history += path.history
         evaluations += objective.n_evaluations
         iterations += path.iterations
         reached = _largest_mean(problem, psi)
-        finer = ItemObjective(problem, 2 * points - 1, max(shift, reached))
+        finer = _objective(problem, 2 * points - 1, max(shift, reached))
         error = finer.value(psi) - path.value
         if abs(error) < POINTS_TOLERANCE and reached <= shift + 0.5:
             break
@@ -129,22 +134,41 @@ def fit_items(problem: ItemProblem, *, points: int = 61, max_iterations: int = 1
         points, shift, restarts = 2 * points - 1, max(shift, reached), restarts + 1
     psi, curvature = _signed(problem, psi, path.curvature)
     objective.value(psi)
-    posterior = objective.posterior()
-    a, d, _ = problem.slices
+    posterior, of_group = objective.posterior(), np.zeros(problem.n_persons)
+    if isinstance(objective, GroupedItemObjective) and problem.groups is not None:
+        of_group = objective.group_posterior()[0][problem.groups.of_person]
     return ItemFit(
         problem=problem,
         criterion=path.value,
         psi=psi,
         vcov=_covariance(curvature),
-        slopes=problem.slopes @ psi[a],
-        easiness=problem.easiness @ psi[d],
-        mean=posterior.mean[problem.pattern_of],
-        std_dev=posterior.std_dev[problem.pattern_of],
+        mean=_of_persons(problem, posterior.mean),
+        std_dev=_of_persons(problem, posterior.own_std_dev),
+        spread=_of_persons(problem, posterior.std_dev),
+        group_effect=of_group,
         points=points,
         points_error=float(error),
-        certificate=_certificate(path, error, iterations, evaluations, restarts, history),
+        certificate=_certificate(
+            path,
+            error,
+            iterations,
+            evaluations,
+            restarts,
+            history,
+            curvature="exact" if problem.groups is None else "differenced gradient",
+        ),
         seconds=time.perf_counter() - clock,
     )
+
+
+def _objective(problem: ItemProblem, points: int, shift: float) -> ItemObjective:
+    made = ItemObjective if problem.groups is None else GroupedItemObjective
+    return made(problem, points, shift)
+
+
+def _of_persons(problem: ItemProblem, values: Array) -> Array:
+    """By person: with groups values are by person already, else by pattern."""
+    return values if problem.groups is not None else values[problem.pattern_of]
 
 
 def _search(objective: ItemObjective, psi: Array, max_iterations: int) -> Path:
@@ -153,7 +177,7 @@ def _search(objective: ItemObjective, psi: Array, max_iterations: int) -> Path:
     problem = objective.problem
     work = len(problem.counts) * float(problem.n_steps) ** 2 * len(objective.theta)
     first: Path | None = None
-    if problem.kind == "graded" and work > DEAR:
+    if problem.groups is None and problem.kind == "graded" and work > DEAR:
         first = minimise(
             objective.value,
             lambda _: objective.outer_product(),
@@ -206,9 +230,10 @@ def start(problem: ItemProblem) -> Array:
 
 
 def _largest_mean(problem: ItemProblem, psi: Array) -> float:
+    groups = 0.0 if problem.groups is None else GROUP_REACH * abs(float(psi[-1]))
     if not problem.x.shape[1]:
-        return 0.0
-    return float(np.abs(problem.x @ psi[problem.slices[2]]).max())
+        return groups
+    return groups + float(np.abs(problem.x @ psi[problem.slices[2]]).max())
 
 
 def _signed(problem: ItemProblem, psi: Array, curvature: Array) -> tuple[Array, Array]:
@@ -217,6 +242,8 @@ def _signed(problem: ItemProblem, psi: Array, curvature: Array) -> tuple[Array, 
     flip = np.ones(len(psi))
     if (problem.slopes @ psi[a]).sum() < 0.0:
         flip[a], flip[g] = -1.0, -1.0
+    if problem.groups is not None:
+        flip[-1] = -1.0 if psi[-1] < 0.0 else 1.0
     return psi * flip, curvature * np.outer(flip, flip)
 
 
@@ -235,6 +262,8 @@ def _certificate(
     evaluations: int,
     restarts: int,
     history: list[float],
+    *,
+    curvature: str,
 ) -> Certificate:
     H, g = path.curvature, path.gradient
     size = np.sqrt(np.maximum(np.abs(np.diag(H)), 1e-300))
@@ -262,7 +291,7 @@ def _certificate(
         newton_decrement=path.decrement,
         max_scaled_gradient=float(np.max(np.abs(g) / size)),
         min_curvature=smallest,
-        curvature="exact",
+        curvature=curvature,
         boundary_residual=float("nan"),
         redundant=(),
         iterations=iterations,

@@ -118,9 +118,9 @@ def check_words(words: ItemWords) -> None:
     by_slopes = words.model in SLOPE_MODELS
     no_persons = words.model in ("empty", "items")
     for name, value, wrong in (
-        ("dif", words.dif, by_slopes or no_persons),
+        ("dif", words.dif, no_persons),
         ("slopes", words.slopes, by_slopes or no_persons),
-        ("person_groups", words.person_groups, by_slopes or no_persons),
+        ("person_groups", words.person_groups, no_persons),
         ("testlets", words.testlets, by_slopes),
         ("persons", words.persons, no_persons),
     ):
@@ -131,6 +131,12 @@ def check_words(words: ItemWords) -> None:
                 f"model={words.model!r}, {name}={value!r}",
                 f'leave {name}= out, or choose another model, such as "rasch"',
             )
+    if by_slopes and len(words.person_groups) > 1:
+        raise ModelError(
+            "Models with slopes take one grouping of persons.",
+            f"person_groups={words.person_groups!r}",
+            'keep one of them, or use model="rasch", which takes any number',
+        )
 
 
 def item_formula(words: ItemWords) -> ItemFormula:

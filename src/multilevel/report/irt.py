@@ -9,8 +9,8 @@ import numpy as np
 from multilevel.errors import InferenceError
 from multilevel.infer.distributions import normal_tail
 from multilevel.interpret.irt.parameters import ItemParameters, reliability
-from multilevel.interpret.irt.source import Effect, Pile, SlopeSource, Source
-from multilevel.model.irt import ROW_MODELS, SLOPE_MODELS, ItemWords
+from multilevel.interpret.irt.source import Effect, SlopeSource, Source
+from multilevel.model.irt import ROW_MODELS, SLOPE_MODELS, ItemWords, split_terms
 from multilevel.report.layout import (
     Grid,
     Section,
@@ -52,8 +52,10 @@ def item_title(report: ItemReport) -> tuple[str, ...]:
     return (*lines, report.call) if report.call else tuple(lines)
 
 
-def item_sections(report: ItemReport, verbose: bool = False) -> list[Section]:
-    """The sections of a summary, in reading order."""
+def item_sections(
+    report: ItemReport, verbose: bool = False, max_items: int = MAX_ITEMS
+) -> list[Section]:
+    """The sections of a summary, in reading order, with at most ``max_items`` rows of items."""
     items = report.source.items()
     source = report.source
     bic = source.criterion + float(np.log(source.n_responses)) * source.n_parameters
@@ -65,9 +67,9 @@ def item_sections(report: ItemReport, verbose: bool = False) -> list[Section]:
         _data_section(report, items),
         Section("Equation", lines=equation(report.words, items)),
         *_effect_section(source.effects()),
-        items_section(items),
+        items_section(items, max_items),
         _person_section(report),
-        _pile_section(source.piles()),
+        _pile_section(source),
         Section("Model fit", lines=(fit,), sentences=(source.approximation,)),
         convergence_section(source.certificate, verbose),
     ]
@@ -75,7 +77,7 @@ def item_sections(report: ItemReport, verbose: bool = False) -> list[Section]:
 
 def _data_section(report: ItemReport, items: ItemParameters) -> Section:
     n_items = len(items.items)
-    persons = _person_count(report.source)
+    persons = person_count(report.source)
     missing = persons * n_items - report.source.n_responses
     text = (
         f"{count(report.source.n_responses, 'response')} of {count(persons, 'person')} to "
@@ -86,7 +88,8 @@ def _data_section(report: ItemReport, items: ItemParameters) -> Section:
     return Section("Persons and items", lines=(f"{text}.",), sentences=(report.outcome,))
 
 
-def _person_count(source: Source) -> int:
+def person_count(source: Source) -> int:
+    """Persons who gave responses."""
     if isinstance(source, SlopeSource):
         return source.fit.problem.n_persons
     return len(source.rows.persons)
@@ -114,15 +117,22 @@ def equation(words: ItemWords, items: ItemParameters) -> tuple[str, ...]:
         variance = "tau2_p"
     lines = [f"{left} = {right}"]
     if words.model not in ("empty", "items"):
-        mean = " + ".join(f"gamma {t}" for t in words.persons.split(" + ") if t) or "0"
+        own = split_terms(words.persons)
+        own += [words.dif] if words.dif and words.dif not in own else []
+        groups = [f"V_{group}" for group in words.person_groups]
+        mean = " + ".join([*(f"gamma {t}" for t in own), *groups]) or "0"
         lines.append(f"theta_p ~ N({mean}, {variance})")
+        lines += [f"{group} ~ N(0, tau2_{group[2:]})" for group in groups]
     if words.features:
         residual = " + U_i,  U_i ~ N(0, tau2_i)" if words.model == "lltm_error" else ""
         lines.append(f"b_i = gamma_0 + features ({words.features}){residual}")
     elif words.model in ("random_items", "items"):
         lines.append("b_i = gamma_0 + U_i,  U_i ~ N(0, tau2_i)")
+    if words.testlets:
+        lines.append(f"random effects of {join_words(list(words.testlets))} (testlets) are added")
     if words.dif:
-        lines.append(f"DIF: the effect of {words.dif} differs between items (their features)")
+        of = "item features" if words.features else f"items; those of {items.items[0]} are zero"
+        lines.append(f"DIF: differences in the effect of {words.dif} between {of}")
     if words.slopes:
         lines.append(f"effects of {join_words(list(words.slopes))} vary over persons")
     return tuple(lines)
@@ -150,7 +160,7 @@ def _effect_section(effects: tuple[Effect, ...]) -> list[Section]:
     return [Section("Effects on the link scale", grid=grid, sentences=(sentence,))]
 
 
-def items_section(items: ItemParameters) -> Section:
+def items_section(items: ItemParameters, max_items: int = MAX_ITEMS) -> Section:
     """Easiness, difficulty and discrimination of the items."""
     several = max(items.n_categories) > 2
     header = ["item", *(["step"] if several else []), "mean", "easiness", "std_error", "difficulty"]
@@ -176,7 +186,7 @@ def items_section(items: ItemParameters) -> Section:
                 number(items.slope_errors[i], places) if first else "",
             ]
         body.append(tuple(row))
-    shown = tuple(body[:MAX_ITEMS])
+    shown = tuple(body[:max_items])
     left = len(body) - len(shown)
     sentences = [items.sentence]
     if left:
@@ -202,7 +212,8 @@ def _person_section(report: ItemReport) -> Section:
     )
 
 
-def _pile_section(piles: tuple[Pile, ...]) -> Section:
+def _pile_section(source: Source) -> Section:
+    piles = source.piles()
     if not piles:
         return Section("Variances")
     places = decimals_for([p.estimate for p in piles])
@@ -217,9 +228,8 @@ def _pile_section(piles: tuple[Pile, ...]) -> Section:
         for p in piles
     )
     grid = Grid(("group", "component", "variance", "SD", "ICC"), body, n_text_columns=2)
-    said = (
-        ("ICC: share of the latent variance, with pi^2/3 = 3.29 (logit) or 1 (probit) within.",)
-        if any(p.share == p.share for p in piles)
-        else ()
-    )
+    what = "ICC: share of the latent variance, with pi^2/3 = 3.29 (logit) or 1 (probit) within."
+    if isinstance(source, SlopeSource):
+        what = "ICC: share of the variance between persons."
+    said = (what,) if any(p.share == p.share for p in piles) else ()
     return Section("Variances", grid=grid, sentences=said)

@@ -307,7 +307,7 @@ def test_summary_speaks_of_persons_and_items(width):
         ({"model": "3pl"}, "model= is one of"),
         ({"model": "lltm"}, "Item features belong to the LLTM"),
         ({"model": "rasch", "features": "btype"}, "Item features belong to the LLTM"),
-        ({"model": "2pl", "dif": "Gender"}, "dif= goes with models"),
+        ({"model": "2pl", "slopes": "mode"}, "slopes= goes with models"),
         ({"model": "2pl", "testlets": "situ"}, "testlets= goes with models"),
         ({"model": "items", "persons": "Anger"}, "persons= goes with models"),
         ({"model": "random_items", "dif": "Gender"}, "DIF is an interaction"),

@@ -174,23 +174,35 @@ def reliability(persons: PersonParameters) -> Reliability:
     )  # fmt: skip
 
 
-def parameters_of_items(fit: ItemFit, matrix: ResponseMatrix) -> ItemParameters:
-    """Items of a model with slopes."""
+def parameters_of_items(
+    fit: ItemFit, matrix: ResponseMatrix, *, has_variants: bool = False
+) -> ItemParameters:
+    """Items of a model with slopes; ``has_variants`` as where the predictor of DIF is zero."""
     problem = fit.problem
+    counts = tuple(len(own) for own in matrix.categories)
+    n_items, T = len(counts), sum(counts) - len(counts)
+    a, d, _ = problem.slices
+    J = np.zeros((n_items + T, len(fit.psi)))
+    J[:n_items, a] = problem.slopes[:n_items]
+    J[n_items:, d] = np.eye(T, problem.easiness.shape[1]) if has_variants else problem.easiness
+    both, vcov = J @ fit.psi, J @ fit.vcov @ J.T
     seen = matrix.codes >= 0
+    grouped = problem.groups is not None
+    who = "Persons of one group have variance 1" if grouped else "Persons have variance 1"
+    where = ", the predictor of DIF at 0" if has_variants else ""
     return ItemParameters(
         items=matrix.items,
-        n_categories=problem.n_categories,
+        n_categories=counts,
         kind=problem.kind,
         link=problem.link,
-        slopes=fit.slopes,
-        steps=fit.easiness,
-        vcov=fit.item_covariance(),
+        slopes=both[:n_items],
+        steps=both[n_items:],
+        vcov=vcov,
         n=seen.sum(axis=0).astype(np.float64),
         mean_score=np.where(seen, matrix.codes, 0).sum(axis=0) / seen.sum(axis=0),
         theta_variance=1.0,
         has_slopes=True,
-        sentence="Persons have variance 1; easiness is the predictor of a person at 0, difficulty "
+        sentence=f"{who}; easiness is the predictor of a person at 0{where}, difficulty "
         "= -easiness / discrimination; standard errors from the observed information.",
     )
 
@@ -206,7 +218,7 @@ def persons_of_items(fit: ItemFit, matrix: ResponseMatrix) -> PersonParameters:
         estimate=fit.mean,
         std_error=fit.std_dev,
         predicted=predicted,
-        group_effect=np.zeros(len(fit.mean)),
+        group_effect=fit.group_effect,
         variance=1.0,
         method="EAP",
     )

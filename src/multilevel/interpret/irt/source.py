@@ -8,6 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from multilevel.design.irt_variants import ItemVariants
 from multilevel.errors import InferenceError
 from multilevel.estimate.irt import ItemFit
 from multilevel.estimate.records import Certificate
@@ -61,11 +62,14 @@ class Pile:
 
 @dataclass(frozen=True)
 class SlopeSource:
-    """A model with slopes: its fit, its responses, names of person predictors."""
+    """A model with slopes: its fit, its responses, names of person predictors; how items differ
+    between persons (DIF), and the column of groups of persons."""
 
     fit: ItemFit
     matrix: ResponseMatrix
     predictors: tuple[str, ...]
+    variants: ItemVariants | None = None
+    group: str = ""
 
     @property
     def criterion(self) -> float:
@@ -91,37 +95,56 @@ class SlopeSource:
     def approximation(self) -> str:
         """How the integral was computed."""
         return (
-            f"Integral over the person effect at {self.fit.points} equally spaced points; twice "
+            f"Integral over {'person and group effects' if self.group else 'the person effect'} "
+            f"at {self.fit.points} equally spaced points{' each' if self.group else ''}; twice "
             f"as many change -2LL by {abs(self.fit.points_error):.0e}."
         )
 
     def items(self) -> ItemParameters:
         """Items."""
-        return parameters_of_items(self.fit, self.matrix)
+        return parameters_of_items(self.fit, self.matrix, has_variants=self.variants is not None)
 
     def persons(self) -> PersonParameters:
         """Persons."""
         return persons_of_items(self.fit, self.matrix)
 
     def effects(self) -> tuple[Effect, ...]:
-        """Effects of person predictors on the person effect."""
-        errors = np.sqrt(np.diag(self.fit.vcov))[self.fit.problem.slices[2]]
+        """Effects of person predictors on the person effect; differences of items (DIF)."""
+        errors = np.sqrt(np.diag(self.fit.vcov))
+        _, d, g = self.fit.problem.slices
+        names, at = list(self.predictors), list(range(g.start, g.stop))
+        if self.variants is not None:
+            names += self.variants.names
+            at += range(d.stop - len(self.variants.names), d.stop)
         return tuple(
-            Effect(name, float(g), float(e))
-            for name, g, e in zip(self.predictors, self.fit.gamma, errors, strict=True)
+            Effect(name, float(self.fit.psi[k]), float(errors[k]))
+            for name, k in zip(names, at, strict=True)
         )
 
     def piles(self) -> tuple[Pile, ...]:
-        """The person variance, which identification fixes at 1."""
-        return (Pile("person", "(Intercept), fixed at 1", 1.0, float("nan")),)
+        """The person variance, which identification fixes at 1; with groups theirs, and the share
+        of each in the variance of persons."""
+        if not self.group:
+            return (Pile("person", "(Intercept), fixed at 1", 1.0, float("nan")),)
+        between = self.fit.group_variance
+        return (
+            Pile(self.group, "(Intercept)", between, between / (1.0 + between)),
+            Pile("person", "(Intercept), fixed at 1", 1.0, 1.0 / (1.0 + between)),
+        )
 
     def moments(self) -> tuple[ResponseMoments, NDArray[np.intp], NDArray[np.intp]]:
         """Moments of every response, with the item and the person of each."""
         person, item = np.nonzero(self.matrix.codes >= 0)
-        a = self.fit.slopes[item]
+        items = self.items()
+        a = items.slopes[item]
+        place = a * self.fit.mean[person]
+        if self.variants is not None:
+            _, d, _ = self.fit.problem.slices
+            delta = self.fit.psi[d][-len(self.variants.names) :]
+            place = place + (self.variants.effects @ delta)[person, item]
         moments = response_moments(
-            self.items(), item, self.matrix.codes[person, item].astype(np.float64),
-            a * self.fit.mean[person], np.abs(a) * self.fit.std_dev[person],
+            items, item, self.matrix.codes[person, item].astype(np.float64),
+            place, np.abs(a) * self.fit.spread[person],
         )  # fmt: skip
         return moments, item, person
 

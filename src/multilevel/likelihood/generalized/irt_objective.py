@@ -36,10 +36,17 @@ REACH = 6.5
 
 @dataclass(frozen=True)
 class Posterior:
-    """Posterior of the person effect by pattern: mean and standard deviation, (N,) each."""
+    """Posterior of the person effect by pattern (with groups by person), (N,) each.
+
+    Attributes
+    ----------
+    mean, std_dev : of theta.
+    own_std_dev : of theta without the effect of the group.
+    """
 
     mean: Array
     std_dev: Array
+    own_std_dev: Array
 
 
 class ItemObjective:
@@ -93,7 +100,7 @@ class ItemObjective:
         """Gradient (P,) and Hessian (P, P) of the criterion at the parameters last set."""
         problem, K = self.problem, len(self.theta)
         tables = self._tables(derivatives=True)
-        sums = _Sums(problem, K)
+        sums = Sums(problem, K)
         for rows, weights, _ in self._chunks(tables):
             c = problem.counts[rows]
             counted = weights * c[:, None]
@@ -168,7 +175,8 @@ class ItemObjective:
             mean = weights @ self.theta
             means.append(mean)
             spreads.append(np.sqrt(np.maximum(weights @ self.theta**2 - mean**2, 0.0)))
-        return Posterior(np.concatenate(means), np.concatenate(spreads))
+        spread = np.concatenate(spreads)
+        return Posterior(np.concatenate(means), spread, spread)
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -224,7 +232,7 @@ class ItemObjective:
             yield rows, log_terms, (np.log(total) + top)[:, 0]
 
     def _expected(
-        self, sums: _Sums, tables: list[CategoryTables]
+        self, sums: Sums, tables: list[CategoryTables]
     ) -> tuple[Array, tuple[Array, Array, Array]]:
         """Expected scores (T, K) of the predictors, and complete-data Hessians (T, T) summed over
         the points with weights 1, theta, theta^2."""
@@ -245,7 +253,7 @@ class ItemObjective:
         return expected, (complete[0], complete[1], complete[2])
 
     def _add_covariance(
-        self, sums: _Sums, tables: list[CategoryTables], rows: slice, weights: Array, mean: Array
+        self, sums: Sums, tables: list[CategoryTables], rows: slice, weights: Array, mean: Array
     ) -> None:
         """Add the sums that ``Cov(s)`` is made from, for one chunk of patterns."""
         problem = self.problem
@@ -267,7 +275,7 @@ class ItemObjective:
         sums.outer[q:, q:] += (x * (counts * (variance - 1.0))[:, None]).T @ x
 
     def _linear_scores(
-        self, sums: _Sums, tables: list[CategoryTables], rows: slice, weights: Array
+        self, sums: Sums, tables: list[CategoryTables], rows: slice, weights: Array
     ) -> list[Array]:
         """``E(theta^a g)`` (n, T) for a = 0, 1, 2 where ``g = z - P(Y >= s)``; adds ``E(g g')``."""
         problem, theta = self.problem, self.theta
@@ -305,7 +313,7 @@ class ItemObjective:
         return found
 
     def _any_scores(
-        self, sums: _Sums, tables: list[CategoryTables], rows: slice, weights: Array
+        self, sums: Sums, tables: list[CategoryTables], rows: slice, weights: Array
     ) -> list[Array]:
         """As ``_linear_scores`` for any score, point by point."""
         problem, T = self.problem, self.problem.n_steps
@@ -331,7 +339,7 @@ class ItemObjective:
         return found
 
 
-class _Sums:
+class Sums:
     """What one pass over the patterns adds up."""
 
     def __init__(self, problem: ItemProblem, K: int) -> None:

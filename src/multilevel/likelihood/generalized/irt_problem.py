@@ -15,11 +15,27 @@ MISSING = -1
 
 
 @dataclass(frozen=True)
+class PersonGroups:
+    """Which patterns the persons of each group have.
+
+    Attributes
+    ----------
+    of_person : (n_persons,) the group of each person, 0..n_groups - 1.
+    n_groups : number of groups.
+    """
+
+    of_person: NDArray[np.intp]
+    n_groups: int
+
+
+@dataclass(frozen=True)
 class ItemProblem:
     """Distinct response patterns, and how items depend on parameters; T = sum of (C_i - 1).
 
     Slopes of items are ``a = slopes @ alpha`` and their intercepts ``d = easiness @ delta``; the
     person effect is ``theta ~ N(x' gamma, 1)``. Parameters are ``psi = (alpha, delta, gamma)``.
+    With ``groups`` of persons it is ``theta ~ N(x' gamma + tau u_g, 1)``, ``u_g ~ N(0, 1)``, and
+    tau, of either sign, is the last parameter.
 
     Attributes
     ----------
@@ -32,6 +48,7 @@ class ItemProblem:
     pattern_of : (n_persons,) the pattern of each person.
     slopes : (I, n_alpha).
     easiness : (T, n_delta).
+    groups : groups of persons; None for persons that are independent.
     """
 
     kind: ItemKind
@@ -44,6 +61,7 @@ class ItemProblem:
     pattern_of: NDArray[np.intp]
     slopes: Array
     easiness: Array
+    groups: PersonGroups | None = None
 
     @property
     def n_items(self) -> int:
@@ -74,7 +92,8 @@ class ItemProblem:
     @property
     def n_parameters(self) -> int:
         """Length of psi."""
-        return int(self.slopes.shape[1] + self.easiness.shape[1] + self.x.shape[1])
+        own = self.slopes.shape[1] + self.easiness.shape[1] + self.x.shape[1]
+        return int(own) + (self.groups is not None)
 
     @property
     def n_responses(self) -> float:
@@ -93,6 +112,7 @@ def make_problem(
     x: Array | None = None,
     slopes: Array | None = None,
     easiness: Array | None = None,
+    groups: PersonGroups | None = None,
 ) -> ItemProblem:
     """Collect equal patterns of responses (n_persons, I).
 
@@ -101,6 +121,7 @@ def make_problem(
     codes : 0..C_i - 1, ``MISSING`` (-1) where there is no response.
     x : (n_persons, q) person predictors; None for none.
     slopes, easiness : see ``ItemProblem``; None gives each item (each step) its own parameter.
+    groups : groups of persons, or None.
 
     Raises
     ------
@@ -132,6 +153,7 @@ def make_problem(
         pattern_of,
         np.eye(n_items) if slopes is None else slopes,
         np.eye(n_steps) if easiness is None else easiness,
+        groups,
     )
 
 
