@@ -161,7 +161,9 @@ def _strata(prepared: StructuredPrepared) -> dict[str, tuple[NDArray[np.int32], 
     if names and not layout.has_power_of_mean:
         found, place = np.unique(own, axis=0, return_inverse=True)
         if len(found) <= MOST_CELLS:
-            said = [", ".join(f"{v:g}" for v in row) for row in found]
+            said = [
+                ", ".join(f"{n} = {v:g}" for n, v in zip(names, row, strict=True)) for row in found
+            ]
             out[", ".join(names)] = place.ravel().astype(np.int32), np.asarray(said, dtype=object)
     if term is not None and len(term.coordinates) == 1:
         values, codes = np.unique(layout.position[:, 0], return_inverse=True)
