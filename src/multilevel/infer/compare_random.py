@@ -15,9 +15,10 @@ from multilevel.errors import InferenceError
 from multilevel.estimate.fit import solve
 from multilevel.estimate.prepare import prepare
 from multilevel.infer.compare import SIGNIFICANT, shown_p
+from multilevel.infer.compare_bootstrap import drawn_null
 from multilevel.infer.compare_distribution import null_distribution
 from multilevel.infer.compare_nesting import random_nesting
-from multilevel.infer.compare_reduce import removals, without
+from multilevel.infer.compare_reduce import Removal, removals, without
 from multilevel.infer.distributions import chi_square_tail
 from multilevel.infer.exact_rlrt import LARGEST, exact_null
 
@@ -38,6 +39,7 @@ class RandomEffectTest:
     p_naive, p_value, p_exact : from chi2(df); from the mixture; from the exact distribution of
         one variance component (NaN for other models).
     distribution, sentence : in words.
+    p_bootstrap : from draws under the model without the term; NaN unless asked for.
     """
 
     term: str
@@ -49,10 +51,16 @@ class RandomEffectTest:
     p_exact: float
     distribution: str
     sentence: str
+    p_bootstrap: float = float("nan")
 
 
 def random_effect_tests(
-    prepared: Prepared, fit: Fit, rng: np.random.Generator, *, n_sim: int = 10_000
+    prepared: Prepared,
+    fit: Fit,
+    rng: np.random.Generator,
+    *,
+    n_sim: int = 10_000,
+    n_boot: int = 0,
 ) -> tuple[RandomEffectTest, ...]:
     """Leave out each random effect in turn (a slope with its covariances) and refit.
 
@@ -60,6 +68,7 @@ def random_effect_tests(
     ----------
     rng : used for the exact test and for mixtures without a closed form.
     n_sim : draws of the exact test; 0 leaves it out.
+    n_boot : responses drawn from each smaller fit, to which both models are fitted; 0: none.
 
     Raises
     ------
@@ -93,16 +102,40 @@ def random_effect_tests(
         if n_sim and is_one and q == 1 and J <= LARGEST:
             draws = exact_null(prepared.cross, rng, reml=prepared.method == "reml", n_sim=n_sim)
             exact = draws.p_value(statistic)
+        drawn, drawn_words = float("nan"), ""
+        if n_boot:
+            draws_of = drawn_null((smaller, small), prepared, n_boot, rng)
+            drawn = draws_of.p_value(statistic)
+            drawn_words = f" Parametric bootstrap ({len(draws_of.draws)} draws): {shown_p(drawn)}."
         term, _, group = removal.label.partition(" | ")
-        verdict = "is needed" if right < SIGNIFICANT else "is not shown to be needed"
+        decides = drawn if np.isfinite(drawn) else right
+        verdict = "is needed" if decides < SIGNIFICANT else "is not shown to be needed"
         text = (
             f"The random effect of {term} across {group} {verdict}: without it the fit is worse by "
-            f"-2 delta LL({df}) = {statistic:.2f}, {shown_p(right)} by the {null.sentence}; the "
-            f"naive chi2({df}) gives {shown_p(naive)}, conservative."
+            f"-2 delta LL({df}) = {statistic:.2f}, {shown_p(right)} by the {null.sentence}"
         )
+        if _is_curved(prepared, removal):
+            text += (
+                ", conservative: the parameters of the term mean nothing without its variance"
+                " (n_boot=999 draws the distribution)."
+            )
+        else:
+            text += f"; the naive chi2({df}) gives {shown_p(naive)}, conservative."
         if np.isfinite(exact):
             text += f" Exact distribution ({n_sim} draws): {shown_p(exact)}."
         out.append(
-            RandomEffectTest(term, group, statistic, df, naive, right, exact, null.sentence, text)
-        )
+            RandomEffectTest(
+                term, group, statistic, df, naive, right, exact, null.sentence, text + drawn_words,
+                drawn,
+            )
+        )  # fmt: skip
     return tuple(out)
+
+
+def _is_curved(prepared: Prepared, removal: Removal) -> bool:
+    """Whether a whole term goes whose structure has parameters beside its variance."""
+    structure = prepared.design.blocks[removal.block].structure
+    return any(
+        start == removal.columns[0] and structure.curve(number) is not None
+        for number, (start, _, _) in enumerate(structure.terms)
+    )
