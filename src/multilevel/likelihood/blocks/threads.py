@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 
@@ -62,3 +62,12 @@ def blas_threads(order: int) -> Iterator[int]:
     wanted = idle_cores() if order >= LARGE_ORDER else 1
     with _controller().limit(limits=wanted):
         yield wanted
+
+
+def step_of(order: int) -> AbstractContextManager[int]:
+    """For one step with a dense matrix of this order: threads chosen anew where it is large.
+
+    A fit may take long: a core that was busy when it began may be idle by now, or the reverse.
+    Small matrices keep the limit that is set.
+    """
+    return blas_threads(order) if order >= LARGE_ORDER else nullcontext(0)

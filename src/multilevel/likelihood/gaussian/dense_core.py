@@ -24,6 +24,7 @@ from scipy.sparse import csr_array
 from multilevel.errors import LikelihoodError
 from multilevel.likelihood.blocks import dense_core_kernels as kernels
 from multilevel.likelihood.blocks.cross_products import CrossProducts
+from multilevel.likelihood.blocks.threads import step_of
 
 Array = NDArray[np.float64]
 THREADED_FROM = 50_000  # nonzeros of the leaf panels from which threads pay
@@ -139,7 +140,8 @@ class DenseCoreEngine:
         U[entries.row, entries.col] = entries.data
         self._scatter(U)
         self._apply_core_factors(U)
-        C, info = sl.lapack.dpotrf(U.T, lower=1, overwrite_a=1, clean=0)
+        with step_of(self.n2):
+            C, info = sl.lapack.dpotrf(U.T, lower=1, overwrite_a=1, clean=0)
         if info != 0:
             raise LikelihoodError(
                 "The core of the crossed design must be positive definite.",
@@ -257,7 +259,8 @@ class DenseCoreEngine:
     def _core_inverse(self) -> Array:
         """``M_2^-1``, upper triangle in C order."""
         if self._inverse is None:
-            inverse, info = sl.lapack.dpotri(self._C, lower=1)
+            with step_of(self.n2):
+                inverse, info = sl.lapack.dpotri(self._C, lower=1)
             if info != 0:
                 raise LikelihoodError("The core must be invertible.", f"LAPACK info {info}", "")
             self._inverse = inverse.T

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from multilevel.errors import LikelihoodError
 from multilevel.likelihood.blocks.cross_products import CrossProducts
+from multilevel.likelihood.blocks.threads import step_of
 from multilevel.likelihood.gaussian.engine import GaussianEngine
 from multilevel.likelihood.related.products import RelatedProducts
 from multilevel.likelihood.residual.arrow_layout import ArrowLayout, leaf_factor
@@ -133,7 +134,8 @@ class ArrowEngine(GaussianEngine):
         self._C = self._scattered(self._E - self._B.transpose(0, 2, 1) @ self.NB)
         M = self._times_core(self._times_core(self._C, True).T, True)
         M.flat[:: len(M) + 1] += 1.0
-        S, info = sl.lapack.dpotrf(M.T, lower=1, overwrite_a=1, clean=1)
+        with step_of(layout.n_effects):
+            S, info = sl.lapack.dpotrf(M.T, lower=1, overwrite_a=1, clean=1)
         log_leaf = 2.0 * float(np.log(np.einsum("jaa->ja", root)).sum())
         if info != 0 or not np.isfinite(log_leaf):
             raise LikelihoodError(
@@ -184,7 +186,8 @@ class ArrowEngine(GaussianEngine):
         if self._N2 is None:
             inverse, info = self._S, 0
             if len(inverse):
-                inverse, info = sl.lapack.dpotri(inverse, lower=1)
+                with step_of(len(inverse)):
+                    inverse, info = sl.lapack.dpotri(inverse, lower=1)
             if info != 0:
                 raise LikelihoodError("The core must be invertible.", f"LAPACK info {info}", "")
             below = np.tril(inverse, -1)
