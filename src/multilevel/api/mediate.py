@@ -12,7 +12,12 @@ from multilevel.api.structural_clusters import cluster_columns, is_stated_nested
 from multilevel.api.structural_mixed_door import FamilyName, are_crossed, checked_families
 from multilevel.api.structural_result import check_option
 from multilevel.design.structural import Missing
-from multilevel.design.structural_levels import homes_of, nested_homes_of, split_at_means
+from multilevel.design.structural_levels import (
+    homes_of,
+    nested_homes_of,
+    split_at_means,
+    split_by_level,
+)
 from multilevel.errors import ModelError
 from multilevel.infer.structural import (
     StdErrorType,
@@ -20,10 +25,12 @@ from multilevel.infer.structural import (
 from multilevel.model.families.records import Family
 from multilevel.model.structural.mediation import MediationPlan, plan_mediation
 from multilevel.model.structural.mediation_nested import plan_nested_mediation
+from multilevel.model.structural.mediation_nested_random import plan_nested_random_mediation
 from multilevel.model.structural.mediation_random import plan_random_mediation
 from multilevel.tables.table import Table, as_table
 
 Slopes = Literal["fixed", "random"]
+#: Beside these, with three levels, the cluster column over whose units alone slopes vary.
 
 
 def mediate(
@@ -34,7 +41,7 @@ def mediate(
     data: Any,
     cluster: str | Sequence[str],
     covariates: Sequence[str] = (),
-    slopes: Slopes = "fixed",
+    slopes: str = "fixed",
     missing: Missing = "fiml",
     std_errors: StdErrorType = "observed",
     conf_level: float = 0.95,
@@ -65,7 +72,9 @@ def mediate(
         ``"random"``: the slopes of x to m (a) and of m to y (b) vary over clusters, where both
         variables do; the indirect effect within is then ``E(a_j b_j) = a b + tau_ab`` (Kenny,
         Korchmaros & Bolger 2003; Bauer, Preacher & Gil 2006). x is split at its observed cluster
-        means, which are taken as known; the direct effect is the same in all clusters.
+        means, which are taken as known; the direct effect is the same in all clusters. With three
+        levels the slopes vary at all higher levels, or, with the name of a cluster column in the
+        place of ``"random"``, over its units only; the covariance of each level counts.
     missing : ``"fiml"`` uses all values that are there, ``"listwise"`` complete rows.
     std_errors : ``"observed"``, ``"expected"`` (fixed slopes only) or ``"robust"``.
     interval : ``"monte_carlo"`` (the middle of ``n_draws`` draws of the estimates, 20,000 if None),
@@ -96,17 +105,25 @@ def mediate(
     >>> found.effects()["estimate"].round(1).tolist()
     [1.6, 1.2, 2.8]
     """
-    check_option("slopes", slopes, get_args(Slopes))
     check_option("interval", interval, get_args(MediationInterval))
     table = as_table(data)
     names = (x, m, y, *covariates)
     clusters = cluster_columns(cluster, table)
+    check_option("slopes", slopes, (*get_args(Slopes), *(clusters if len(clusters) > 1 else ())))
     if not clusters:
         raise ModelError("mediate() needs clusters.", "none", 'write cluster="school"')
     if len(clusters) > 1:
-        _check_nested(table, cluster, clusters, slopes)
+        _check_nested(table, cluster, clusters)
         nested = nested_homes_of(table, names, clusters)
-        plan = plan_nested_mediation(x, m, y, covariates, nested, clusters)
+        if slopes == "fixed":
+            plan = plan_nested_mediation(x, m, y, covariates, nested, clusters)
+        else:
+            every = range(2, len(clusters) + 2)
+            varying = every if slopes == "random" else [clusters.index(slopes) + 2]
+            plan = plan_nested_random_mediation(
+                x, m, y, covariates, nested, clusters, varying, table.columns
+            )
+            table = _with_parts(table, plan, names, clusters, nested[x])
     elif slopes == "random":
         homes = homes_of(table, names, clusters[0])
         plan = plan_random_mediation(x, m, y, covariates, homes, table.columns)
@@ -155,16 +172,8 @@ def _check_families(
                          "predictors need no family")  # fmt: skip
 
 
-def _check_nested(
-    table: Table, cluster: str | Sequence[str], clusters: tuple[str, ...], slopes: Slopes
-) -> None:
-    """Refuse what three levels do not have: random slopes, crossed clusters."""
-    if slopes == "random":
-        raise ModelError(
-            "mediate() has random slopes with one cluster column.",
-            f"{len(clusters)} cluster columns",
-            'write slopes="fixed", or the model with s | y ~ m in sem()',
-        )
+def _check_nested(table: Table, cluster: str | Sequence[str], clusters: tuple[str, ...]) -> None:
+    """Refuse what three levels do not have: crossed clusters."""
     if not is_stated_nested(cluster, table) and are_crossed(table, clusters):
         stated = "/".join(reversed(clusters))
         raise ModelError(
@@ -173,6 +182,22 @@ def _check_nested(
             f'if they are different units there, write cluster="{stated}"; if the clusters are'
             " crossed, use sem()",
         )
+
+
+def _with_parts(
+    table: Table,
+    plan: MediationPlan,
+    names: Sequence[str],
+    clusters: tuple[str, ...],
+    numbers: Sequence[int],
+) -> Table:
+    """The columns of the model, with x split at its observed means of each level."""
+    frame = table.to_pandas([*names, *clusters])
+    if plan.split:
+        parts = split_by_level(table, plan.x, clusters, numbers)
+        for name, part in zip(plan.split, parts, strict=True):
+            frame[name] = part
+    return Table(frame)
 
 
 def _with_split(table: Table, plan: MediationPlan, names: Sequence[str], cluster: str) -> Table:

@@ -175,18 +175,16 @@ def sem(
         fixed=fixed,
         latent_scale=latent_scale,
     )
-    if kind == "expected" and (model.random_slopes or model.higher):
-        what = "random slopes" if model.random_slopes else "three levels or more"
+    if kind == "expected" and model.random_slopes:
         raise ModelError(
-            f"Models with {what} have observed or robust standard errors.",
+            "Models with random slopes have observed or robust standard errors.",
             "std_errors='expected'",
             'write std_errors="observed" or "robust"',
         )
     check_identified(model)
     design = build_structural_design(model, table, group=group, missing=missing)
     problem = prepare_structural(design)
-    is_bounded = bool(model.random_slopes) and INADMISSIBLE not in allow
-    fit = fit_admissible(problem) if is_bounded else fit_model(problem)
+    fit = fit_model(problem) if INADMISSIBLE in allow else fit_admissible(problem)
     result = StructuralResult(problem, fit, kind)
     _require_admissible(result, allow)
     _require_certified(fit, allow)

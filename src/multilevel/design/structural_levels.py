@@ -127,3 +127,28 @@ def split_at_means(table: Table, name: str, cluster: str) -> tuple[Array, Array]
     mean = np.where(n > 0, total / np.maximum(n, 1), np.nan)
     of_row = np.where(codes >= 0, mean[codes], np.nan)
     return values - of_row, of_row
+
+
+def split_by_level(
+    table: Table, name: str, clusters: Sequence[str], numbers: Sequence[int]
+) -> list[Array]:
+    """A column split at its observed means: its part at each of the levels ``numbers``.
+
+    At level 1 the value less the mean of its level-2 unit, at level k the mean of its unit less
+    that of the unit above, at the highest of ``numbers`` the mean. Missing values are left out of
+    means.
+
+    Parameters
+    ----------
+    clusters : columns of the units from level 2 upwards.
+    """
+    values = np.asarray(table.column(name), dtype=np.float64)
+    means = {1: values}
+    for k, (codes, labels) in enumerate(nested_codes(table, clusters), start=2):
+        keep = (codes >= 0) & ~np.isnan(values)
+        n = np.bincount(codes[keep], minlength=len(labels))
+        total = np.bincount(codes[keep], values[keep], minlength=len(labels))
+        mean = np.where(n > 0, total / np.maximum(n, 1), np.nan)
+        means[k] = np.where(codes >= 0, mean[codes], np.nan)
+    top = max(numbers)
+    return [means[k] - means[k + 1] if k < top else means[k] for k in numbers]

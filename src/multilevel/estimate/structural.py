@@ -51,11 +51,13 @@ class Boundary:
     tangent : (q, m) derivative of the free parameters in the m that are left.
     hessian : (m, m) exact Hessian of the criterion in these.
     sentences : what is at the boundary, in words.
+    flat : (q, f) directions in which the data, given the boundary, determine nothing.
     """
 
     tangent: Array
     hessian: Array
     sentences: tuple[str, ...]
+    flat: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -216,6 +218,7 @@ def fit_structural(
     *,
     start: Array | None = None,
     curvature: Array | None = None,
+    most: int | None = None,
 ) -> StructuralFit:
     """Estimate a model of the problem's variables by maximum likelihood.
 
@@ -227,6 +230,7 @@ def fit_structural(
     saturated : the fitted saturated model, whose moments give better start values.
     start : (q,) where to begin in a model known to be identified; rough values of the data if None.
     curvature : (q, q) Hessian of similar data at ``start``: first steps then use it as it is.
+    most : iterations of each stage at most; None as many as it takes.
 
     Raises
     ------
@@ -244,9 +248,10 @@ def fit_structural(
     scale = 1.0 / np.sqrt(np.maximum(np.diag(objective.information(theta)), 1e-300))
     iterations = 0
     history: list[float] = []
-    for bend, tolerance, most in _stages(objective, curvature):
+    for bend, tolerance, usual in _stages(objective, curvature):
+        limit = usual if most is None else min(most, usual)
         try:
-            path = _minimise(objective, bend, theta, value, scale, tolerance, most)
+            path = _minimise(objective, bend, theta, value, scale, tolerance, limit)
         except LikelihoodError as error:
             raise EstimationError(
                 "The likelihood must have a maximum.",

@@ -19,66 +19,73 @@ import numpy as np
 from numpy.typing import NDArray
 
 from multilevel.errors import EstimationError, LikelihoodError
-from multilevel.estimate.certificate import (
-    BOUNDARY_LIMIT,
-    CURVATURE_LIMIT,
-    DECREMENT_LIMIT,
-    curvature_floor,
-    scaled_gradient,
+from multilevel.estimate.structural import (
+    Boundary,
+    StructuralFit,
+    StructuralProblem,
+    fit_model,
+    fit_structural,
 )
-from multilevel.estimate.records import Certificate
-from multilevel.estimate.structural import Boundary, StructuralFit, StructuralProblem, fit_model
+from multilevel.estimate.structural_bound_words import ZERO, bound_certificate, bound_sentences
+from multilevel.estimate.structural_cone_fit import fit_in_cone
 from multilevel.estimate.structural_roots import Root, RootMap, pivoted_root
 from multilevel.estimate.structural_start import start_values
 from multilevel.estimate.trust_region import Path, minimise
 from multilevel.likelihood.structural.objective import StructuralObjective
 from multilevel.model.structural.boundary import CovarianceBlock, covariance_blocks
-from multilevel.model.structural.records import StructuralModel
 
 Array = NDArray[np.float64]
 _STEP = 1e-30
 _TOLERANCE = 1e-10
 _MOST = 300
 _FLOORS = (0.02, 0.3)  # smallest eigenvalue of the start, as a share of the variances
-_ZERO = 1e-7  # share of the variances below which an eigenvalue is zero
+_FREE = 10  # iterations without bounds, above the second level
 
 
 def fit_admissible(problem: StructuralProblem) -> StructuralFit:
     """Estimate without bounds, and within them where that ends at an impossible point.
 
-    Where bounds cannot be kept (shared or partly fixed covariances), the fit without them comes
-    back as it is.
+    Where bounds cannot be kept, the fit without them comes back as it is.
 
     Raises
     ------
     EstimationError : as ``fit_model``.
     """
-    if problem.design.model.higher:
+    model = problem.design.model
+    free: StructuralFit | None = None
+    if not (model.higher and model.random_slopes):
         # three levels see little of each slope variance: the way without bounds is long
+        free = _without_bounds(problem)
+        if free is not None and free.certificate.is_certified and is_inside(problem, free):
+            return free
+    start = free if free is not None and free.certificate.is_certified else None
+    for method in (fit_within_bounds, fit_in_cone) if model.random_slopes else (fit_in_cone,):
         try:
-            return fit_within_bounds(problem)
-        except EstimationError:
-            return fit_model(problem)
+            held = method(problem, start)
+        except (EstimationError, LikelihoodError):
+            continue
+        if held.certificate.is_certified and is_inside(problem, held):
+            return held
+    return fit_model(problem)
+
+
+def _without_bounds(problem: StructuralProblem) -> StructuralFit | None:
+    """A first attempt, short where bounds may be what is missing."""
+    model = problem.design.model
     try:
-        free = fit_model(problem)
+        return fit_structural(problem, model, most=_FREE if model.higher else None)
     except EstimationError as error:
         if not isinstance(error.__cause__, LikelihoodError):
             raise
-        return fit_within_bounds(problem)
-    if free.certificate.is_certified and is_inside(problem, free):
-        return free
-    try:
-        return fit_within_bounds(problem, free)
-    except EstimationError:
-        return free
+        return None
 
 
 def is_inside(problem: StructuralProblem, fit: StructuralFit) -> bool:
-    """Whether all covariance matrices above level 1 are positive semidefinite."""
+    """Whether all covariance matrices are positive semidefinite."""
     objective = problem.objective(fit.model)
     for g in range(len(fit.model.groups)):
-        for level, at in objective.implied(fit.theta, g).items():
-            if level == "within" or not len(at.S):
+        for at in objective.implied(fit.theta, g).values():
+            if not len(at.S):
                 continue
             size = np.diag(at.S)
             unit = np.sqrt(np.where(size > 0.0, size, 1.0))
@@ -223,7 +230,7 @@ def _reduced(mapped: RootMap, phi: Array) -> tuple[RootMap, Array]:
     theta = np.asarray(mapped.theta(phi), dtype=np.float64)
     roots, factors = [], []
     for root in mapped.roots:
-        order, L = pivoted_root(root.matrix(theta), _ZERO)
+        order, L = pivoted_root(root.matrix(theta), ZERO)
         roots.append(replace(root, order=order, rank=L.shape[1]))
         factors.append(root.unit[list(order)][:, None] * L)
     out = RootMap(mapped.n_free, tuple(roots))
@@ -246,9 +253,19 @@ def _finish(
         iterations, history = iterations + path.iterations, history + path.history
     phi = path.theta * scale
     theta = np.asarray(mapped.theta(phi), dtype=np.float64)
-    sentences = _sentences(problem.design.model, mapped, theta)
+    sentences = tuple(
+        sentence
+        for root in mapped.roots
+        for sentence in bound_sentences(
+            problem.design.model, root.block.level, root.block.group, root.block.names,
+            root.matrix(theta), len(root.order) - root.rank,
+        )
+    )  # fmt: skip
     residual = _residual(objective, mapped, theta)
-    certificate = _certify(objective, path, iterations, history, residual, bool(sentences))
+    certificate = bound_certificate(
+        path.decrement, path.gradient, path.curvature, residual, iterations,
+        objective.n_evaluations, history, is_boundary=bool(sentences), restarts=len(_FLOORS) - 1,
+    )  # fmt: skip
     hessian = path.curvature / np.outer(scale, scale)
     boundary = Boundary(mapped.tangent(phi), hessian, sentences) if sentences else None
     units = problem.design.n_independent
@@ -263,7 +280,7 @@ def _residual(objective: StructuralObjective, mapped: RootMap, theta: Array) -> 
     worst = np.nan
     for root in mapped.roots:
         values, vectors = np.linalg.eigh(root.matrix(theta))
-        N = vectors[:, values <= _ZERO] * root.unit[:, None]
+        N = vectors[:, values <= ZERO] * root.unit[:, None]
         if not N.shape[1]:
             continue
         names = root.block.names
@@ -271,74 +288,3 @@ def _residual(objective: StructuralObjective, mapped: RootMap, theta: Array) -> 
         M = 0.5 * slope[places] * (1.0 + np.eye(len(names)))
         worst = float(np.fmin(worst, np.linalg.eigvalsh(N.T @ M @ N).min()))
     return worst
-
-
-def _sentences(model: StructuralModel, mapped: RootMap, theta: Array) -> tuple[str, ...]:
-    """What is zero, one sentence per block."""
-    out = []
-    for root in mapped.roots:
-        k = len(root.order)
-        if root.rank == k:
-            continue
-        block = root.block
-        where = f" in group {model.groups[block.group]}" if len(model.groups) > 1 else ""
-        at = f"at the {model.level_name(block.level)} level{where}"
-        S = root.matrix(theta)
-        none = [n for i, n in enumerate(block.names) if S[i, i] <= _ZERO]
-        if none:
-            words = " and ".join(none)
-            out.append(
-                f"The variance of {words} {at} is estimated as zero, and its covariances with it:"
-                " without that bound the likelihood would be highest at a negative variance. A"
-                " model in which it does not vary between clusters has the same likelihood."
-            )
-        rest = [n for n in block.names if n not in none]
-        if len(rest) > root.rank:
-            out.append(
-                f"{' and '.join(rest)} {at} are estimated as perfectly correlated (a combination of"
-                " them does not vary): the data hold too little information on their covariances."
-            )
-    return tuple(out)
-
-
-def _certify(
-    objective: StructuralObjective,
-    path: Path,
-    iterations: int,
-    history: list[float],
-    residual: float,
-    is_boundary: bool,
-) -> Certificate:
-    floor = curvature_floor(path.curvature)
-    reasons = []
-    if not path.decrement <= max(DECREMENT_LIMIT, 1e-12 * abs(path.value)):
-        reasons.append(f"-2 log-likelihood would still fall by about {path.decrement:.2g}")
-    if floor < CURVATURE_LIMIT:
-        reasons.append(f"the curvature is not positive (smallest eigenvalue {floor:.2g})")
-    elif floor < 1e-9:
-        reasons.append("the data do not determine all parameters (a flat direction)")
-    if residual < BOUNDARY_LIMIT:
-        reasons.append(f"a variance that is estimated as zero would raise it ({residual:.2g})")
-    gain = max(path.decrement, 1e-16)
-    sentence = f"At the optimum: -2 log-likelihood can fall by no more than {gain:.1g}."
-    if is_boundary:
-        sentence = (
-            "At the optimum, which lies on the boundary: -2 log-likelihood can fall by no more than"
-            f" {gain:.1g}, and no variance in a zero direction would lower it."
-        )
-    if reasons:
-        sentence = f"NOT at an optimum: {'; '.join(reasons)}. Do not trust these estimates."
-    return Certificate(
-        status="not_certified" if reasons else "singular" if is_boundary else "certified",
-        sentence=sentence,
-        newton_decrement=float(path.decrement),
-        max_scaled_gradient=scaled_gradient(path.gradient, path.curvature),
-        min_curvature=floor,
-        curvature="exact",
-        boundary_residual=float(residual),
-        redundant=(),
-        iterations=iterations,
-        evaluations=objective.n_evaluations,
-        restarts=len(_FLOORS) - 1,
-        history=tuple(history),
-    )

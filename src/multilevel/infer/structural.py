@@ -42,11 +42,24 @@ _SENTENCES = {
 
 @dataclass(frozen=True)
 class StructuralCovariance:
-    """Covariance (q, q) of the free parameters, its type, and what was done in words."""
+    """Covariance (q, q) of the free parameters, its type, and what was done in words.
+
+    ``flat`` (q, f): directions in which the data determine nothing, so that what moves along them
+    has no standard error.
+    """
 
     type: StdErrorType
     vcov: Array
     sentence: str
+    flat: Array | None = None
+
+    def is_determined(self, jacobian: Array) -> NDArray[np.bool_]:
+        """(k,) whether the data determine functions with derivatives ``jacobian`` (k, q)."""
+        if self.flat is None or not self.flat.size:
+            return np.ones(len(jacobian), dtype=np.bool_)
+        flat = self.flat / np.linalg.norm(self.flat, axis=0)
+        moved = np.abs(jacobian @ flat).max(axis=1)
+        return np.asarray(moved <= 1e-4 * np.linalg.norm(jacobian, axis=1))
 
 
 @dataclass(frozen=True)
@@ -151,7 +164,7 @@ def _at_boundary(
         scores = objective.scores(fit.theta) @ T
         inverse = inverse @ (scores.T @ scores) @ inverse
     sentence += " They are given the boundary: what is estimated at it has none."
-    return StructuralCovariance(type, T @ inverse @ T.T, sentence)
+    return StructuralCovariance(type, T @ inverse @ T.T, sentence, boundary.flat)
 
 
 def require_inside(fit: StructuralFit, what: str) -> None:
@@ -165,7 +178,7 @@ def require_inside(fit: StructuralFit, what: str) -> None:
         raise InferenceError(
             f"{what} moves all parameters both ways, so the estimates must lie inside.",
             " ".join(fit.boundary.sentences),
-            'write interval="monte_carlo" or "delta" (given the boundary), or make the slope fixed',
+            'write interval="monte_carlo" or "delta" (given it), or fix what is zero at 0',
         )
 
 
@@ -203,6 +216,7 @@ def z_tests(
             "conf_level lies between 0 and 1.", f"{conf_level!r}", "write conf_level=0.95"
         )
     variance = np.einsum("ka,ab,kb->k", jacobian, covariance.vcov, jacobian)
+    variance = np.where(covariance.is_determined(jacobian), variance, np.nan)
     error = np.sqrt(np.where(variance > 0.0, variance, np.nan))
     statistic = estimate / error
     width = float(normal_quantile(0.5 + 0.5 * conf_level)) * error

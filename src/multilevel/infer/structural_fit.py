@@ -119,7 +119,7 @@ def fit_measures(
         rmsea_robust=_rmsea(model, model.scaling, n, groups),
         srmr_within=srmr["within"],
         srmr_between=srmr["between"],
-        sentence=_sentence(model, saturated),
+        sentence=_sentence(model, saturated) + _at_boundary(model, fit),
         srmr_higher=tuple((level, srmr[level]) for level in fit.model.levels[2:]),
     )
 
@@ -165,6 +165,8 @@ def _test(
     if df <= 0:
         return ChiSquare(0.0 if df == 0 else statistic, df, _NAN, _NAN, _NAN, _NAN)
     p_value = float(chi_square_tail(statistic, df))
+    if fit.boundary is not None:
+        return ChiSquare(statistic, df, p_value, _NAN, _NAN, _NAN)
     scaling = (trace - _trace(problem, fit)) / df
     if not scaling > 0.0:
         return ChiSquare(statistic, df, p_value, _NAN, _NAN, _NAN)
@@ -237,6 +239,19 @@ def _correlations(cov: Array) -> Array:
     variances = np.diag(cov)
     size = np.sqrt(np.where(variances > 0.0, variances, np.nan))
     return np.asarray(cov / np.outer(size, size))
+
+
+def _at_boundary(model: ChiSquare, fit: StructuralFit) -> str:
+    """What zero variances do to the test: the reference is a mixture (Shapiro 1988)."""
+    if fit.boundary is None or model.df <= 0:
+        return ""
+    held = fit.n_parameters - fit.boundary.tangent.shape[1]
+    p = float(chi_square_tail(model.statistic, model.df + held))
+    return (
+        f" With {held} of the parameters at the boundary the p lies between that and"
+        f" {'< .001' if p < 0.001 else f'{p:.3f}'} ({model.df + held} df), and no correction for"
+        " non-normality is defined."
+    )
 
 
 def _sentence(model: ChiSquare, saturated: StructuralFit) -> str:

@@ -74,9 +74,11 @@ def modification_indices(
     theta = np.append(fit.theta, np.zeros(len(added)))
     score = -0.5 * objective.gradient(theta)[own:]
     information = objective.expected_information(theta)
-    cross = information[:own, own:]
+    T = np.eye(own) if fit.boundary is None else fit.boundary.tangent
+    cross = T.T @ information[:own, own:]
     total = np.diag(information)[own:]
-    left = total - np.sum(cross * np.linalg.solve(information[:own, :own], cross), axis=0)
+    inner = T.T @ information[:own, :own] @ T
+    left = total - np.sum(cross * np.linalg.solve(inner, cross), axis=0)
     out = [
         ModificationIndex(
             model.level_name(p.level), model.groups[p.group], p.lhs, p.op, p.rhs,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from multilevel.errors import InferenceError
 from multilevel.estimate.structural import StructuralFit
-from multilevel.infer.structural import StructuralCovariance
+from multilevel.infer.structural import StructuralCovariance, defined_values
 
 Array = NDArray[np.float64]
 
@@ -84,8 +84,12 @@ def monte_carlo_intervals(
             "conf_level lies between 0 and 1.", f"{conf_level!r}", "write conf_level=0.95"
         )
     draws = defined_draws(fit, covariance, n_draws, rng)
+    known = covariance.is_determined(defined_values(fit)[1])
     bounds = []
-    for name, values in draws.items():
+    for (name, values), is_known in zip(draws.items(), known, strict=True):
+        if not is_known:
+            bounds.append(np.full(2, np.nan))
+            continue
         if not np.all(np.isfinite(values)):
             raise InferenceError(
                 "A Monte Carlo interval needs a definition that exists near the estimates.",

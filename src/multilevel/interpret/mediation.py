@@ -67,6 +67,9 @@ def mediation_sentences(
     for level in plan.levels:
         indirect, direct = by["indirect", level], by["direct", level]
         total = by["total", level]
+        if not np.isfinite(indirect.std_error):
+            out.append(not_determined(place[level], plan))
+            continue
         runs = excludes_zero(indirect.conf_low, indirect.conf_high)
         verdict = "runs" if runs else "is not shown to run"
         out.append(
@@ -93,7 +96,7 @@ def mediation_sentences(
             f"No indirect effect exists between {cluster}: a variable was centred at its cluster"
             " means."
         )
-    if ("b", "contextual") in by:
+    if ("b", "contextual") in by and np.isfinite(by["indirect", "contextual"].std_error):
         b, i = by["b", "contextual"], by["indirect", "contextual"]
         differ = "differ" if excludes_zero(i.conf_low, i.conf_high) else "are not shown to differ"
         if plan.random:
@@ -113,6 +116,15 @@ def mediation_sentences(
             f" {differ} ({i.estimate:.4g}, {i.conf_low:.4g} to {i.conf_high:.4g})."
         )
     return tuple(out)
+
+
+def not_determined(place: str, plan: MediationPlan) -> str:
+    """What to say where the data do not tell the paths of a level apart."""
+    return (
+        f"{place}, the data do not tell whether the effect of {plan.x} on {plan.y} runs through"
+        f" {plan.m}: its paths there have no standard errors (see what is at the boundary, below)."
+        " More units of that level are needed."
+    )
 
 
 def excludes_zero(low: float, high: float) -> bool:

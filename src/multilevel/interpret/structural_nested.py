@@ -114,10 +114,11 @@ def _slope(
     p_other = float(chance[at])
     shown = "< .001" if p_other < 0.001 else f"= {p_other:.3f}"
     p_text = f", p {shown}" if np.isfinite(p_other) else ""
+    error = f"SE {e[at]:.3g}" if np.isfinite(e[at]) else "without SE"
     number = fit.model.levels.index(p.level) + 1
     sentence = (
         f"The slope of {p.rhs} for {p.lhs} at level {number} ({p.level}), {b:.4g}, is {kind},"
-        f" because {why}; the {other} slope is {values[at]:.4g} (SE {e[at]:.3g}{p_text}), with a"
+        f" because {why}; the {other} slope is {values[at]:.4g} ({error}{p_text}), with a"
         f" slope of {w:.4g} {'within' if below == 'within' else f'at {below}'}."
     )
     return LevelTwoSlope(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from multilevel.interpret.mediation import MediationEffect
 from multilevel.model.structural.mediation import MediationPlan
 from multilevel.report.layout import Grid, Section, decimals_for, number
@@ -33,7 +35,7 @@ def mediation_sections(
             number(e.estimate, decimals),
             number(e.std_error, decimals),
             number(e.statistic, 2),
-            p_text(e.p_value),
+            p_text(e.p_value) if np.isfinite(e.p_value) else "",
             number(e.conf_low, decimals),
             number(e.conf_high, decimals),
         )

@@ -141,7 +141,7 @@ def _grid(report: StructuralReport, rows: Sequence[int]) -> Grid:
             pointed_at |= {s.outcome for s in report.fit.model.random_slopes}
         words = _words(p, p.lhs in pointed_at)
         known = np.isfinite(tests.std_error[k])
-        held = "boundary" if p.is_free and report.boundary else "none" if p.is_free else "fixed"
+        held = _without_error(report.fit, p)
         body.append(
             (
                 f"{words} ({p.label})" if p.label else words,
@@ -153,6 +153,15 @@ def _grid(report: StructuralReport, rows: Sequence[int]) -> Grid:
             )
         )
     return Grid(("Parameter", "Estimate", "Std. error", "z", "p", "Stand."), tuple(body))
+
+
+def _without_error(fit: StructuralFit, p: Parameter) -> str:
+    """Why a parameter has no standard error, in a word."""
+    if not p.is_free:
+        return "fixed"
+    if fit.boundary is None:
+        return "none"
+    return "boundary" if not np.any(fit.boundary.tangent[p.free]) else "open"
 
 
 def _defined(report: StructuralReport) -> Section:
@@ -208,7 +217,7 @@ def _measures(m: FitMeasures) -> Section:
             f" robust CFI {number(m.cfi_robust, 3)}, TLI {number(m.tli_robust, 3)},"
             f" RMSEA {number(m.rmsea_robust, 3)}."
         )
-    elif m.model.df > 0:
+    elif m.model.df > 0 and "no correction" not in m.sentence:
         sentences.append("The correction for non-normality does not exist here (factor below 0).")
     return Section("Fit", lines=tuple(lines), sentences=tuple(sentences))
 

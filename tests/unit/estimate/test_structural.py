@@ -174,7 +174,14 @@ def test_a_negative_variance_is_reported(clusters):
     g = np.repeat(np.arange(n), 4)
     e = rng.normal(size=(n, 4))
     y = (e - 1.3 * e.mean(axis=1, keepdims=True)).ravel()  # rows of a cluster repel each other
-    result = mlm.sem("level: 1\ny ~~ y\nlevel: 2\ny ~~ y", {"y": y, "g": g}, cluster="g")
+    text = "level: 1\ny ~~ y\nlevel: 2\ny ~~ y"
+    held = mlm.sem(text, {"y": y, "g": g}, cluster="g")
+    assert held.certificate.status == "singular"
+    assert estimate(held, "between", "y", "~~", "y") == 0.0
+    assert "The variance of y at the between level is estimated as zero" in held.boundary[0]
+    mixed = mlm.fit("y ~ 1 + (1 | g)", {"y": y, "g": g}, method="ml")
+    assert held.minus2_loglik == pytest.approx(mixed.minus2_loglik, abs=1e-8)
+    result = mlm.sem(text, {"y": y, "g": g}, cluster="g", allow=["inadmissible"])
     assert result.certificate.is_certified
     assert estimate(result, "between", "y", "~~", "y") < 0.0
     assert "y ~~ y at the between level is negative" in result.inadmissible[0]
@@ -216,8 +223,11 @@ def test_too_few_clusters_for_the_between_level(clusters):
         mlm.sem("level: 1\ny ~~ m\ny ~~ x\nlevel: 2\ny ~~ m\ny ~~ x", few, cluster="g")
     # an unbalanced likelihood rises without end where a negative between variance meets a largest
     # cluster without residual; with three clusters nothing keeps the search from it
+    text = "level: 1\ny ~ m\nlevel: 2\ny ~ 1"
     with pytest.raises(EstimationError, match="must have a maximum"):
-        mlm.sem("level: 1\ny ~ m\nlevel: 2\ny ~ 1", few, cluster="g")
+        mlm.sem(text, few, cluster="g", allow=["inadmissible"])
+    held, mixed = mlm.sem(text, few, cluster="g"), mlm.fit("y ~ m + (1 | g)", few, method="ml")
+    assert held.minus2_loglik == pytest.approx(mixed.minus2_loglik, abs=1e-7)
     more = mlm.sem("level: 1\ny ~ m\nlevel: 2\ny ~ 1", clusters[clusters["g"] < 12], cluster="g")
     assert more.certificate.is_certified
 
@@ -227,9 +237,10 @@ def test_a_fit_without_certificate_is_refused(clusters, monkeypatch):
     monkeypatch.setattr("multilevel.estimate.structural._MAX_SCORING", 1)
     text = "level: 1\nf =~ y + m + x\nlevel: 2\nfb =~ y + m + x"
     with pytest.raises(EstimationError, match="must be shown to be at the optimum"):
-        mlm.sem(text, clusters, cluster="g")
+        mlm.sem(text, clusters, cluster="g", allow=("inadmissible",))
+    allow = ("not_certified", "inadmissible")
     with pytest.warns(mlm.errors.ConvergenceWarning, match="not certified"):
-        result = mlm.sem(text, clusters, cluster="g", allow=("not_certified",))
+        result = mlm.sem(text, clusters, cluster="g", allow=allow)
     assert "NOT at an optimum" in str(result)
     assert "not to be trusted" in result.fit_measures.sentence
 

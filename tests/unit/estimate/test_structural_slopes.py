@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 import multilevel as mlm
-from multilevel.errors import DesignError, EstimationError, InferenceError, ModelError
+from multilevel.errors import DesignError, InferenceError, ModelError
 
 CHAIN = """
 level: within
@@ -199,11 +199,15 @@ def test_mediation_whose_slopes_do_not_vary(chain):
     rng = np.random.default_rng(0)
     own = {"x": "x", "m": "m", "y": "y", "cluster": "g", "slopes": "random", "n_draws": 500}
     data = chain.assign(y=0.5 * chain["m"] + rng.normal(size=len(chain)))
-    # y on m at level 2 stands in the place of a covariance: no bound can be kept
-    with pytest.raises(EstimationError, match="too little variation of a slope"):
-        mlm.mediate(data=data, **own)
+    # y on m at level 2 stands in the place of a covariance: the bound is kept all the same
+    held = mlm.mediate(data=data, **own)
+    assert held.model.certificate.status == "singular"
+    assert not held.model.inadmissible
+    assert "AT THE BOUNDARY" in str(held)
+    assert "b_random" in " ".join(held.model.boundary)
     found = mlm.mediate(data=data, allow=["inadmissible"], **own)
     assert found.model.inadmissible
+    assert found.model.minus2_loglik < held.model.minus2_loglik
 
 
 def test_designs_with_random_slopes(chain):

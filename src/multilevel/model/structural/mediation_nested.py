@@ -47,7 +47,7 @@ def plan_nested_mediation(
     keys = ["within", *(f"level{n}" for n in numbers[1:])]
     titles = {"within": "within"} | {f"level{n}": clusters[n - 2] for n in numbers[1:]}
     titles |= {f"contextual{n}": f"contextual {clusters[n - 2]}" for n in numbers[1:]}
-    _check_homes(names, homes, clusters)
+    check_homes(names, homes, clusters)
     lines, levels = [], []
     for number, key in zip(numbers, keys, strict=True):
         present = [n for n in names if number in homes[n]]
@@ -73,9 +73,15 @@ def plan_nested_mediation(
     )  # fmt: skip
 
 
-def _check_homes(
+def check_homes(
     names: Sequence[str], homes: Mapping[str, tuple[int, ...]], clusters: Sequence[str]
 ) -> None:
+    """Refuse variables that skip a level, or none that vary within clusters.
+
+    Raises
+    ------
+    ModelError : names the variable.
+    """
     for name in names:
         at = homes[name]
         missing = [n for n in range(at[0], at[-1]) if n not in at]
