@@ -95,9 +95,10 @@ class MixedMediationResult(MediationResult):
         words = list(mediation_sentences(plan, self._found[0], cluster, self._conf_level))
         if plan.y in design.model.families:
             family = design.families[design.outcomes.index(plan.y)]
+            ratios = ": their exponentials are odds ratios" if family.link == "logit" else ""
             words.append(
-                f"All effects on {plan.y} are on its {family.link} scale ({family.label}), given"
-                " the random effects of the cluster; they are not changes of its mean."
+                f"All effects on {plan.y} are on its {family.link} scale ({family.label}){ratios},"
+                " given the random effects of the cluster; they are not changes of its mean."
             )
         if self._is_mediator_mixed:
             link = design.families[design.outcomes.index(plan.m)].link

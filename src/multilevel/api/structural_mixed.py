@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from multilevel.api.frames import frame_of_records, square_frame
+from multilevel.api.structural_mixed_scores import MixedScoreMethods
 from multilevel.api.structural_result import (
     DefinedInterval,
     StructuralResult,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     from multilevel.report.plots.backend import ggplot
 
 
-class MixedStructuralResult(StructuralResult):
+class MixedStructuralResult(MixedScoreMethods, StructuralResult):
     """A fitted structural model with families or crossed clusters. ``multilevel.sem`` makes it.
 
     Attributes
@@ -71,8 +72,8 @@ class MixedStructuralResult(StructuralResult):
             raise ModelError(
                 "This answer needs a model whose variables are all Gaussian, on nested levels.",
                 "a model with families= or crossed clusters",
-                "use parameters(), thresholds(), defined(), standardized(), r_squared(), vcov() or "
-                "summary()",
+                "use parameters(), thresholds(), defined(), standardized(), r_squared(), vcov(), "
+                "factor_scores() or summary()",
             )
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
@@ -277,13 +278,16 @@ class MixedStructuralResult(StructuralResult):
         return paths_picture(self.fit.model, tests, 0)
 
     def drawn_pictures(self, terms: Sequence[str] | None) -> list[Picture]:
-        """Pictures of a report: the distribution of defined parameters, where there are any."""
-        if not self.fit.model.defined:
-            return []
+        """Pictures of a report: paths (one cluster column), and defined parameters, if any."""
         from multilevel.report.plots.backend import to_png
 
-        words = "Distribution of the defined parameters"
-        return [Picture("indirect", words, to_png(self._indirect(terms)))]
+        out = []
+        if len(self.mixed.layout.design.factors) <= 1:
+            out.append(Picture("paths", "Paths, with estimates", to_png(self.plot("paths"))))
+        if self.fit.model.defined:
+            words = "Distribution of the defined parameters"
+            out.append(Picture("indirect", words, to_png(self._indirect(terms))))
+        return out
 
     def sections(self) -> list[Section]:
         """The summary as its sections, to be laid out anew."""

@@ -79,7 +79,7 @@ class StructuralScoreMethods(ABC):
         (['mathach', 'between part'], 160)
         """
         columns = factor_scores(self.problem, self.fit, *_checked(self.fit.model, level, method))
-        parts = [_frame(c) for c in columns]
+        parts = [score_frame(c) for c in columns]
         out = pd.concat(parts, ignore_index=True)
         out.attrs["sentence"] = _SENTENCES[method]
         return out
@@ -124,7 +124,8 @@ def _checked(
     )  # fmt: skip
 
 
-def _frame(c: ScoreColumn) -> pd.DataFrame:
+def score_frame(c: ScoreColumn) -> pd.DataFrame:
+    """One variable as lines of a table."""
     rows = pd.array(c.rows, dtype="Int64")
     rows[np.flatnonzero(c.rows < 0)] = pd.NA
     return pd.DataFrame(

@@ -68,6 +68,7 @@ class MixedDesign:
     families : per outcome, with its categories.
     kinds : the entries.
     factors : per cluster column.
+    rows : (n,) their rows of the table.
     n_table, missing, notes : as in ``StructuralDesign``.
     """
 
@@ -79,6 +80,7 @@ class MixedDesign:
     families: tuple[Family, ...]
     kinds: tuple[OutcomeKind, ...]
     factors: tuple[ClusterFactor, ...]
+    rows: Index
     n_table: int
     missing: dict[str, int]
     notes: tuple[str, ...]
@@ -156,6 +158,7 @@ def build_mixed_design(
         families=families,
         kinds=_kinds(model, order, values, families),
         factors=factors,
+        rows=rows,
         n_table=table.n_rows,
         missing={n: m for n, m in holes.items() if m},
         notes=(f"{left_out} of {table.n_rows} rows are left out: they miss {why}.",)

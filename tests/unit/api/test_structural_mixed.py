@@ -133,7 +133,7 @@ def test_verbs_of_exact_models_refuse():
         with pytest.raises(InferenceError):
             call()
     with pytest.raises(ModelError, match="parameters"):
-        model.factor_scores()
+        model.slope_tests()
     with pytest.raises(InferenceError, match="observed or robust"):
         model.vcov(std_errors="expected")
 

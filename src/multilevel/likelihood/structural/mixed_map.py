@@ -64,6 +64,24 @@ class Predictors:
     minus2_loglik: Any
 
 
+@dataclass(frozen=True)
+class RowModel:
+    """The within level given the inputs: matrices of the module, by their letters.
+
+    ``T = (I - A_FF)^-1``; ``c`` and ``log_variance`` as ``MixedMap`` conditions residuals.
+    """
+
+    A: Numbers
+    S: Numbers
+    m: Numbers
+    T: Numbers
+    L: Numbers
+    B: Numbers
+    h: Numbers
+    c: Numbers
+    log_variance: Numbers
+
+
 class MixedMap:
     """The map of one design; ``predictors(theta)`` is its value."""
 
@@ -75,9 +93,9 @@ class MixedMap:
             first, "within", 0, exogenous_moments(design.inputs, design.given).values
         )
         place = {name: i for i, name in enumerate(self.within.names)}
-        self._o = [place[n] for n in self.names]
-        self._x = [place[n] for n in design.inputs]
-        self._f = [place[n] for n in first.latent_within]
+        self.outcomes = [place[n] for n in self.names]
+        self.inputs = [place[n] for n in design.inputs]
+        self.latent = [place[n] for n in first.latent_within]
         self.between: list[LevelMap] = []
         self._offsets: list[float] = []
         for m, factor in zip(model.models, design.factors, strict=False):
@@ -104,7 +122,7 @@ class MixedMap:
     @property
     def has_rows(self) -> bool:
         """Whether rows have latent variables."""
-        return bool(self._f)
+        return bool(self.latent)
 
     def predictors(self, theta: Numbers) -> Predictors:
         """The generalized model at ``theta``, real or complex.
@@ -113,16 +131,10 @@ class MixedMap:
         ------
         LikelihoodError : residual variances or level-2 covariances that do not exist.
         """
-        at = self.within.implied(theta)
-        o, x, f = self._o, self._x, self._f
-        A, S, m = self._given_inputs(at)
-        T = np.linalg.inv(np.eye(len(f)) - A[np.ix_(f, f)])
-        L = A[np.ix_(o, f)] @ T
-        B = A[np.ix_(o, o)] + L @ A[np.ix_(f, o)]
-        BX = A[np.ix_(o, x)] + L @ A[np.ix_(f, x)]
-        mean = m[o] + L @ m[f]
-        h, c, log_variance = self._conditioned(S[np.ix_(o, o)], theta.dtype)
-        centre = np.eye(len(o)) - B * self._centred
+        f, own = self.latent, self.rows(theta)
+        A, S, m, L, h = own.A, own.S, own.m, own.L, own.h
+        BX = A[np.ix_(self.outcomes, self.inputs)] + L @ A[np.ix_(f, self.inputs)]
+        mean = m[self.outcomes] + L @ m[f]
         K, n_s = len(h), len(self.slope_outcomes)
         intercept = np.concatenate([h @ mean, np.zeros(K * n_s)])
         covariances, z, total = [], [], 0.0
@@ -130,17 +142,29 @@ class MixedMap:
             load = np.concatenate([h @ L, np.zeros((K * n_s, len(f)))])
             covariances.append(load @ S[np.ix_(f, f)] @ load.T)
         for k, level in enumerate(self.between):
-            moved = self._moved(k, h, h @ centre)
+            moved = self.moved(k, own)
             mean_u, R, G, value = self._given_z(k, level, theta)
             intercept = intercept + moved @ mean_u
             z.append(moved @ R)
             covariances.append(moved @ G @ moved.T)
             total = total + value
-        return Predictors(intercept, h @ BX, h @ B + c, tuple(z), log_variance,
+        return Predictors(intercept, h @ BX, h @ own.B + own.c, tuple(z), own.log_variance,
                           tuple(covariances), total)  # fmt: skip
 
-    def _moved(self, k: int, h: Numbers, centred: Numbers) -> Numbers:
+    def rows(self, theta: Numbers) -> RowModel:
+        """The within level, given the inputs."""
+        o, f = self.outcomes, self.latent
+        A, S, m = self._given_inputs(self.within.implied(theta))
+        T = np.linalg.inv(np.eye(len(f)) - A[np.ix_(f, f)])
+        L = A[np.ix_(o, f)] @ T
+        B = A[np.ix_(o, o)] + L @ A[np.ix_(f, o)]
+        h, c, log_variance = self._conditioned(S[np.ix_(o, o)], theta.dtype)
+        return RowModel(A, S, m, T, L, B, h, c, log_variance)
+
+    def moved(self, k: int, own: RowModel) -> Numbers:
         """(E, b) effects as functions of the between parts and slopes of a cluster column."""
+        h = own.h
+        centred = h @ (np.eye(len(self.outcomes)) - own.B * self._centred)
         K, n_s = len(h), len(self.slope_outcomes)
         out = np.zeros((K * (1 + n_s), self._entered[k].shape[1]), dtype=h.dtype)
         out[:K] = centred @ self._entered[k]
@@ -152,7 +176,7 @@ class MixedMap:
     def _given_inputs(self, at: Implied) -> tuple[Numbers, Numbers, Numbers]:
         """Slopes, residual covariances and intercepts within, given the inputs x."""
         m = at.full_mean - at.A @ at.full_mean
-        x, rest = self._x, self._o + self._f
+        x, rest = self.inputs, self.outcomes + self.latent
         S_x = at.S[np.ix_(rest, x)]
         if not np.any(S_x):
             return at.A, at.S, m

@@ -280,6 +280,7 @@ class MixedObjective:
         self.method, self.plan = self.engine.method, self.engine.plan
         self.n_evaluations = 0
         self.theta: Array = np.empty(0)
+        self._jacobian: tuple[Array, Array, Array] | None = None
 
     def value(self, theta: Array) -> float:
         """The criterion; sets the point.
@@ -302,6 +303,8 @@ class MixedObjective:
 
     def jacobian(self) -> tuple[Array, Array]:
         """``d psi / d theta`` (P, q), and the gradient (q,) of the level-2 density, exact."""
+        if self._jacobian is not None and np.array_equal(self._jacobian[0], self.theta):
+            return self._jacobian[1:]
         q = len(self.theta)
         J, slope = np.empty((self.problem.n_parameters, q)), np.zeros(q)
         for a in range(q):
@@ -310,6 +313,7 @@ class MixedObjective:
             psi, level_2 = self.layout.psi(moved)
             J[:, a] = psi.imag / _STEP
             slope[a] = np.imag(level_2) / _STEP
+        self._jacobian = self.theta.copy(), J, slope
         return J, slope
 
     def gradient(self) -> Array:
