@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from multilevel.api.effects import sentence_frame
-from multilevel.api.frames import prediction_frame, square_frame
+from multilevel.api.frames import frame_of_records, prediction_frame, square_frame
 from multilevel.api.relationships import relation_from
 from multilevel.api.result import MultilevelFit, require_certified
 from multilevel.design.blocks import check_allowed
@@ -21,9 +21,19 @@ from multilevel.design.build import build_design
 from multilevel.design.related import check_related
 from multilevel.errors import DataWarning, InferenceError
 from multilevel.estimate.fit import solve
+from multilevel.estimate.posterior import random_effects as estimate_random_effects
 from multilevel.estimate.prepare import prepare
 from multilevel.interpret.design_effect import DesignEffect
+from multilevel.interpret.diagnosis import (
+    Diagnosis,
+    about_effects,
+    about_leverage,
+    about_normality,
+    about_residuals,
+)
+from multilevel.interpret.explained_variance import Explained
 from multilevel.interpret.intraclass import IccEstimate
+from multilevel.interpret.normality import normality, standardised_sets
 from multilevel.interpret.predict import (
     IntervalKind,
     NewLevels,
@@ -36,7 +46,15 @@ from multilevel.interpret.related import (
     related_design_effects,
     related_shares,
 )
+from multilevel.interpret.related_explained import related_r2, related_reliabilities
 from multilevel.interpret.related_predict import predict_related
+from multilevel.interpret.related_rows import (
+    related_effect_residuals,
+    related_leverages,
+    related_working_rows,
+)
+from multilevel.interpret.reliability import Reliability
+from multilevel.interpret.residual_diagnostics import row_residuals
 from multilevel.model.formula.parse import parse_formula
 from multilevel.model.specification import check_method
 from multilevel.report.facts import labels_of
@@ -47,6 +65,9 @@ if TYPE_CHECKING:
     from multilevel.estimate.records import Fit
     from multilevel.infer.conventions import InformationCriteria
     from multilevel.infer.degrees_of_freedom import DfApproach
+    from multilevel.infer.robust_rows import WorkingRows
+    from multilevel.interpret.leverage import Leverage
+    from multilevel.interpret.residual_diagnostics import EffectResiduals, RowResiduals
 
 Array = NDArray[np.float64]
 
@@ -136,8 +157,8 @@ class RelatedFit(MultilevelFit):
 
     def _approach(self, df: str | None) -> DfApproach:
         name = None if df is None else str(df).lower().replace("_", "-")
-        if name in ("kenward-roger", "between-within", "containment"):
-            refuse(f"df={df!r}", "write df='satterthwaite', 'residual' or 'none'")
+        if name in ("between-within", "containment"):
+            refuse(f"df={df!r}", "write df='satterthwaite', 'kenward-roger', 'residual' or 'none'")
         return super()._approach(df)
 
     # -- the model for the variance ------------------------------------------------------------
@@ -174,6 +195,66 @@ class RelatedFit(MultilevelFit):
         if as_in is not None and str(as_in).lower() in ("sas", "spss"):
             refuse(f"as_in={as_in!r} (whose n counts independent subjects)", "leave as_in out")
         return super().information_criteria(as_in)
+
+    def reliability(self) -> pd.DataFrame:
+        """Reliability and accuracy of the predicted effects: mean and range over the levels.
+
+        Frame ``group, term, component, estimate, minimum, maximum, n_clusters``; ``component`` is
+        ``"prediction"`` (``1 - Var(b | y) / (A_jj tau)``, the squared correlation of an effect and
+        its prediction) or ``"accuracy"`` (its square root, as breeders report it).
+        """
+        effects = estimate_random_effects(self._prepared, self.fit)
+        return sentence_frame(related_reliabilities(self.design, self.fit, effects), Reliability)
+
+    def r2(self, compared_with: Any = None, **options: Any) -> pd.DataFrame:
+        """Explained variance: ``total``, and ``nakagawa`` (marginal and conditional).
+
+        Frame ``measure, group, term, component, estimate, sentence``, for the average analysed
+        row. Comparisons, shares by level and bootstrap intervals are refused.
+        """
+        given = [name for name, value in options.items() if value is not None]
+        if compared_with is not None or given:
+            refuse(f"r2({', '.join(['compared_with'] * (compared_with is not None) + given)})",
+                   "write r2() for each model")  # fmt: skip
+        return frame_of_records(related_r2(self.design, self.fit), Explained)
+
+    # -- checks --------------------------------------------------------------------------------
+
+    def _working(self) -> tuple[WorkingRows, Leverage]:
+        objective = self._objective()
+        rows = related_working_rows(self._prepared, objective)
+        return rows, related_leverages(self._prepared, rows, objective)
+
+    def _residual_sets(self) -> tuple[RowResiduals, tuple[EffectResiduals, ...]]:
+        effects = estimate_random_effects(self._prepared, self.fit)
+        return (
+            row_residuals(*self._working()),
+            related_effect_residuals(self.design, self.fit, effects),
+        )
+
+    def influence(self, by: Any = "row") -> pd.DataFrame:
+        """What the fixed effects would be without each row, variances held: exact.
+
+        ``by`` must be ``"row"``: no cluster holds all random effects of its rows. Columns as in
+        ``MultilevelFit.influence``.
+        """
+        if not (isinstance(by, str) and by == "row"):
+            refuse(f"influence({by!r})", 'write influence("row")')
+        return super().influence("row")
+
+    def diagnose(self) -> Diagnosis:
+        """One readable overview of residuals, random effects, leverage and normality."""
+        _, leverage = self._working()
+        residuals, effects = self._residual_sets()
+        sets = [normality(*one) for one in standardised_sets(residuals, effects)]
+        return Diagnosis(
+            (
+                about_residuals(self.design, residuals),
+                *about_effects(effects),
+                about_leverage(self.design, leverage),
+                *about_normality(sets),
+            )
+        )
 
     # -- rows ----------------------------------------------------------------------------------
 
@@ -218,13 +299,13 @@ class RelatedFit(MultilevelFit):
         return super().confint(method, **options)
 
     def plot(self, name: str, **options: Any) -> Any:
-        """Draw ``"caterpillar"``, ``"profile"``, ``"slopes"`` or ``"johnson_neyman"``."""
+        """Draw any picture of ``PICTURES``: ``"residuals"``, ``"caterpillar"``, ``"profile"``..."""
         if name not in PICTURES:
             refuse(f"plot({name!r})", f"choose one of {', '.join(map(repr, PICTURES))}")
         return super().plot(name, **options)
 
 
-PICTURES = ("caterpillar", "profile", "slopes", "johnson_neyman")
+PICTURES = ("residuals", "caterpillar", "profile", "slopes", "johnson_neyman", "spaghetti")
 
 
 def _check_parametric(kind: Any) -> None:
@@ -249,26 +330,20 @@ INSTEAD = {
     "intraclass_correlations": "write icc()",
     "vcov_robust": "use coefficients(): no set of independent clusters is known here",
     "robust": "use coefficients(): no set of independent clusters is known here",
-    "r2": "write icc() for the shares of the random effects",
-    "report": "write summary(), to_json() or mlm.table([...])",
-    "methods_paragraph": "its sentences in words are in summary()",
     "within_between": "fit with within(x, g) and between(x, g) on the main level of each row",
-    "reliability": "random_effects() has the standard error of every effect",
-    "random_intervals": "use random_covariance: plus and minus two standard deviations",
     "variance_function": "write icc(), which averages over the rows",
-    "influence": "fit again without the rows in question",
     "heteroscedasticity": "look at residuals('standardised') against fitted()",
-    "diagnose": "look at residuals('standardised') and random_effects()",
 }
 #: Inherited methods that hold as they are; all others are refused.
 INHERITED = frozenset({
     "advice", "aic", "anova", "bic", "certificate", "coefficients", "comparisons",
     "conditional_aic", "contrast", "design", "equations", "fitted", "fixed_effects", "groups",
-    "is_singular", "johnson_neyman", "marginal_means", "method", "minus2_loglik", "n",
-    "n_parameters", "pairwise_comparisons", "quantile_residuals", "random_covariance",
-    "random_effects", "random_tests", "refit", "reml_criterion", "residual_variance",
-    "residuals", "rows", "sections", "simulate", "slopes", "summary", "test", "to_dict",
-    "to_json", "update", "variance_components", "vcov_fixed",
+    "is_singular", "johnson_neyman", "marginal_means", "method", "methods_paragraph",
+    "minus2_loglik", "n", "n_parameters", "normality", "pairwise_comparisons",
+    "quantile_plot_data", "quantile_residuals", "random_covariance", "random_effect_diagnostics",
+    "random_effects", "random_intervals", "random_tests", "refit", "reml_criterion", "report",
+    "residual_variance", "residuals", "row_diagnostics", "rows", "sections", "simulate", "slopes",
+    "summary", "test", "to_dict", "to_json", "update", "variance_components", "vcov_fixed",
 })  # fmt: skip
 
 for _name in dir(MultilevelFit):

@@ -9,6 +9,7 @@ Source: own derivation.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from scipy.sparse.csgraph import connected_components
 from multilevel.errors import InferenceError
 from multilevel.likelihood.blocks.cross_products import CrossProducts
 from multilevel.likelihood.gaussian.engine import GaussianEngine
+from multilevel.likelihood.related.engine import RelatedEngine
 
 Array = NDArray[np.float64]
 IntArray = NDArray[np.int64]
@@ -67,10 +69,10 @@ def components_of(cross: CrossProducts) -> Components:
     return Components(tuple(ranks), tuple(depths))
 
 
-def check_work(cross: CrossProducts, components: Components) -> None:
+def check_work(sizes: Sequence[tuple[int, int]], components: Components) -> None:
     """Refuse designs whose traces would take longer than minutes, with the numbers."""
-    N = sum(J * q for J, q in cross.sizes)
-    columns = sum(d * q for d, (_, q) in zip(components.depths, cross.sizes, strict=True))
+    N = sum(J * q for J, q in sizes)
+    columns = sum(d * q for d, (_, q) in zip(components.depths, sizes, strict=True))
     if float(N) * columns > MAX_WORK:
         raise InferenceError(
             "Kenward-Roger needs the information of every pair of connected random effects.",
@@ -94,13 +96,18 @@ def pair_grams(engine: GaussianEngine, cross: CrossProducts) -> dict[tuple[int, 
             "write df='satterthwaite'",
         )
     sizes, K = cross.sizes, cross.n_blocks
-    if K == 1:
+    is_coupled = isinstance(engine, RelatedEngine)  # every level may meet every other
+    if isinstance(engine, RelatedEngine):
+        sizes = engine.independent_sizes
+    if K == 1 and not is_coupled:
         G = engine.information_blocks(0)
         q = G.shape[1]
         flat = G.reshape(len(G), q * q)
         return {(0, 0): (flat.T @ flat).reshape(q, q, q, q)}
     components = components_of(cross)
-    check_work(cross, components)
+    if is_coupled:
+        components = Components(tuple(np.arange(J) for J, _ in sizes), tuple(J for J, _ in sizes))
+    check_work(sizes, components)
     out = {(t, s): np.zeros((sizes[t][1], sizes[s][1]) * 2) for t in range(K) for s in range(K)}
     for s, (_, q) in enumerate(sizes):
         step = max(1, COLUMNS_AT_ONCE // q)

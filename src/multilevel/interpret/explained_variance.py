@@ -82,8 +82,15 @@ def overall(design: Design, fit: Fit | Estimates) -> tuple[Explained, Explained,
     random = sum(
         float(np.trace(G @ M)) for G, M in zip(fit.random_covariance, moments, strict=True)
     )
-    marginal, conditional = _nakagawa(float(prediction.var()), random, fit.sigma2)
-    return _total(design.y, prediction), marginal, conditional
+    return shares_explained(design.y, prediction, random, fit.sigma2)
+
+
+def shares_explained(
+    y: Array, prediction: Array, random: float, sigma2: float
+) -> tuple[Explained, Explained, Explained]:
+    """Total, marginal and conditional R2 from the fixed part of the prediction (n,) and the mean
+    variance that random effects give a row."""
+    return (_total(y, prediction), *_nakagawa(float(prediction.var()), random, sigma2))
 
 
 def _total(y: Array, prediction: Array) -> Explained:

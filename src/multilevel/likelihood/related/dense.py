@@ -67,6 +67,11 @@ class DenseRelatedEngine(GaussianEngine):
         self._B: Array | None = None
         self._D: Array | None = None
 
+    @property
+    def independent_sizes(self) -> tuple[tuple[int, int], ...]:
+        """``(r_t, q_t)`` by block: independent levels, columns."""
+        return tuple(self._sizes)
+
     def _to_independent(self, X: Array) -> Array:
         """``(C' (x) I) X`` for X (Q, k) in b."""
         if all(C is None for C in self._spreads):

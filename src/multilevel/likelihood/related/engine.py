@@ -24,6 +24,11 @@ class RelatedEngine(GaussianEngine, Protocol):
 
     couples_levels: bool
 
+    @property
+    def independent_sizes(self) -> tuple[tuple[int, int], ...]:
+        """``(r_t, q_t)`` by block: independent levels, columns."""
+        ...
+
     def solution(self, block: int) -> Array:
         """``(A (x) Psi) Z_t'V^-1 W`` by level, in b: (J_t, q_t, m)."""
         ...

@@ -190,6 +190,11 @@ class SparseRelatedEngine(GaussianEngine):
         self._factors: list[Array] = []
         self._clear()
 
+    @property
+    def independent_sizes(self) -> tuple[tuple[int, int], ...]:
+        """``(J_t, q_t)`` by block: independent levels, columns."""
+        return tuple(self.products.sizes)
+
     def _clear(self) -> None:
         self._forward: Array | None = None
         self._solution: Array | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from multilevel.design.related import is_related
 from multilevel.errors import InferenceError
 from multilevel.report.packages import require
 from multilevel.report.plots.columns import main_columns
@@ -108,12 +109,13 @@ def pictures_for(source: PictureSource) -> tuple[str, ...]:
         main_columns(b.names) for b in design.blocks
     )
     found = []
-    if design.blocks and predictors:
+    one_level = not is_related(design.blocks)
+    if design.blocks and predictors and one_level:
         found.append("clusters")
     if any(":" in name for name in design.names) and _has_pair(design.names):
         found.append("slopes")
     one_variance = source.fit.residual is None or not source.fit.residual.n_variances
-    if one_variance and any(main_columns(b.names) for b in design.blocks):
+    if one_variance and one_level and any(main_columns(b.names) for b in design.blocks):
         found.append("variance")
     if design.blocks:
         found.append("caterpillar")
