@@ -81,7 +81,7 @@ def scale_correlation_test(
         raise InferenceError(
             "The test needs correlated location and scale effects of one factor.",
             f"effects of {block.group} without such correlations",
-            f"write ({block.names[0]} | {block.group}) in scale=, with a single bar",
+            "write a single bar in scale=, beside a term of the formula without || and by=",
         )
     apart = factor_map(((n_location, "unstructured"), (n_scale, "unstructured")))
     blocks = list(design.blocks)

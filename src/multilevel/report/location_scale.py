@@ -14,10 +14,12 @@ from multilevel.interpret.location_scale.effects import (
     VarianceEffect,
     VarianceRange,
     has_scale_effects,
+    is_precision,
     quantity_of,
     scale_correlations,
     variance_effects,
     variance_ranges,
+    with_article,
 )
 from multilevel.report.json import plain_number
 from multilevel.report.layout import Section, join_words, short
@@ -60,8 +62,8 @@ def _ranges_words(found: tuple[VarianceRange, ...]) -> list[str]:
         own = [one for one in found if one.group == group]
         last = own[-1]
         out.append(
-            f"95% of clusters of {group} have a {last.quantity} between {short(last.range_low)} and"
-            f" {short(last.range_high)}"
+            f"95% of clusters of {group} have {with_article(last.quantity)} between"
+            f" {short(last.range_low)} and {short(last.range_high)}"
         )
     return out
 
@@ -122,7 +124,7 @@ def who_varies_more(
         out.append(f"{said}." if sure else f"{said}, which may be chance.")
     if tests and tests[1] is not None:
         out += _together(fit, design, tests[1])
-    out += _unusual(clusters)
+    out += _unusual(clusters, design)
     return " ".join(out)
 
 
@@ -148,7 +150,7 @@ def _together(
     if not found:
         return []
     row = found[0]
-    way = "vary more" if row.estimate > 0.0 else "are more even"
+    way = "vary more" if (row.estimate > 0.0) != is_precision(design) else "are more even"
     sure = "" if test.p_value < 0.05 else ", which may be chance"
     who = "higher mean" if row.with_term == "(Intercept)" else f"larger effect of {row.with_term}"
     return [
@@ -157,7 +159,7 @@ def _together(
     ]
 
 
-def _unusual(clusters: tuple[ClusterVariance, ...]) -> list[str]:
+def _unusual(clusters: tuple[ClusterVariance, ...], design: GeneralizedDesign) -> list[str]:
     """The most and least variable clusters whose intervals leave the average out."""
     marked = [one for one in clusters if one.is_unusual]
     if not clusters:
@@ -166,14 +168,18 @@ def _unusual(clusters: tuple[ClusterVariance, ...]) -> list[str]:
         return ["No single cluster is shown to differ from the average in its variability."]
     more = [one for one in marked if one.ratio > 1.0][:_NAMED]
     less = [one for one in reversed(marked) if one.ratio < 1.0][:_NAMED]
+    first, last = "most variable", "most even"
+    if is_precision(design):  # a larger precision is less variance
+        first, last = last, first
     parts = [f"{len(marked)} of {len(clusters)} clusters stand out"]
     if more:
         listed = join_words([f"{one.level} ({one.ratio:.2f} times)" for one in more])
-        parts.append(f"most variable: {listed}")
+        parts.append(f"{first}: {listed}")
     if less:
         listed = join_words([f"{one.level} ({one.ratio:.2f} times)" for one in less])
-        parts.append(f"most even: {listed}")
-    return ["; ".join(parts) + " the variance that is expected of them (shrunken estimates)."]
+        parts.append(f"{last}: {listed}")
+    what = quantity_of(design).replace("residual variance", "variance")
+    return ["; ".join(parts) + f" the {what} that is expected of them (shrunken estimates)."]
 
 
 def variability_json(fit: GeneralizedFit, design: GeneralizedDesign) -> dict[str, Any]:

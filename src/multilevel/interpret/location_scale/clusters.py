@@ -13,7 +13,12 @@ from multilevel.errors import InferenceError
 from multilevel.infer.distributions import normal_quantile
 from multilevel.infer.means_tests import check_level
 from multilevel.interpret.generalized.evidence import GeneralizedEvidence, fixed_predictors
-from multilevel.interpret.location_scale.effects import quantity_of, scale_intercept, scale_part
+from multilevel.interpret.location_scale.effects import (
+    quantity_of,
+    scale_intercept,
+    scale_part,
+    with_article,
+)
 
 Array = NDArray[np.float64]
 _INTERCEPT = "(Intercept)"
@@ -106,8 +111,8 @@ def _unusual(found: list[ClusterVariance], group: str, quantity: str, conf_level
     more = [row for row in found if row.is_unusual and row.estimate > 0.0]
     less = [row for row in found if row.is_unusual and row.estimate < 0.0][::-1]
     words = [
-        f"{len(more) + len(less)} of {len(found)} clusters of {group} have a {quantity} that "
-        f"differs from that of a typical cluster ({100 * conf_level:g}% intervals given the data, "
+        f"{len(more) + len(less)} of {len(found)} clusters of {group} have "
+        f"{with_article(quantity)} that differs from that of a typical cluster ({100 * conf_level:g}% intervals given the data, "
         "one by one; estimates are shrunken towards zero)."
     ]
     for rows, name in ((more, "larger"), (less, "smaller")):

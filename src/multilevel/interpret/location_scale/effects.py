@@ -223,10 +223,11 @@ def variance_ranges(
             out.append(_range(block.group, name, centre, sd, z, 1.0))
             if design.family.has_residual:
                 label = name.replace("residual variance", "residual standard deviation")
+                label = label.removeprefix("squared ")
                 out.append(_range(block.group, label, centre, sd, z, 0.5))
     where = "their means" if at == "mean" else "zero"
     words = [
-        f"{100 * share:g}% of clusters of {one.group} have a {one.quantity} between "
+        f"{100 * share:g}% of clusters of {one.group} have {with_article(one.quantity)} between "
         f"{one.range_low:.4g} and {one.range_high:.4g} (predictors of the variance at {where})."
         for one in out
     ]
@@ -266,18 +267,44 @@ def scale_correlations(
     for row in out:
         if not math.isfinite(row.estimate):
             continue
-        more = "vary more" if row.estimate > 0.0 else "vary less"
         if math.isfinite(row.p_value):
             sure = "" if row.p_value < 1.0 - conf_level else ", but this may be chance"
             p = "p < .001" if row.p_value < 0.001 else f"p = {row.p_value:.3f}"
             test = f"Wald {p}{sure}"
         else:
             test = "without a Wald test: see test_scale_correlation()"
-        words.append(
-            f"Clusters of {row.group} with a larger {row.with_term} effect {more} within "
-            f"(correlation {row.estimate:.2f}, {test})."
-        )
+        words.append(f"{_goes_with(row, design)} (correlation {row.estimate:.2f}, {test}).")
     return tuple(out), " ".join(words) or "No scale effect is correlated with another effect."
+
+
+def _goes_with(row: ScaleCorrelation, design: GeneralizedDesign) -> str:
+    """What the sign of a correlation says about the clusters of a factor."""
+    mark = "dispersion: "
+    own, other = row.term.removeprefix(mark), row.with_term.removeprefix(mark)
+    size = "larger" if row.estimate > 0.0 else "smaller"
+    if row.with_term != other:
+        what = f"a larger scale effect of {other}"
+    else:
+        what = f"a larger {other} effect"
+    if own != _INTERCEPT:
+        return (
+            f"Clusters of {row.group} with {what} have a {size} effect of {own} on the log "
+            f"{quantity_of(design)}"
+        )
+    if row.with_term != other:
+        return f"Clusters of {row.group} with {what} have a {size} {quantity_of(design)}"
+    more = "more" if (row.estimate > 0.0) != is_precision(design) else "less"
+    return f"Clusters of {row.group} with {what} vary {more} within"
+
+
+def is_precision(design: GeneralizedDesign) -> bool:
+    """Whether a larger scale effect means less variance (the precision of a beta)."""
+    return quantity_of(design).startswith("precision")
+
+
+def with_article(noun: str) -> str:
+    """``a residual variance``, ``an overdispersion alpha``."""
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
 
 
 def _may_correlate(structure: FactorMap, a: int, b: int) -> bool:
