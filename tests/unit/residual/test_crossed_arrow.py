@@ -10,6 +10,7 @@ import pytest
 import multilevel as mlm
 from multilevel.design.build import build_design
 from multilevel.estimate.structured import prepare_structured
+from multilevel.likelihood.residual import arrow
 from multilevel.likelihood.residual import arrow_layout as limits
 from multilevel.likelihood.residual.arrow import ArrowObjective
 from multilevel.likelihood.residual.arrow_engine import ArrowEngine
@@ -125,6 +126,19 @@ def test_scattering_in_pieces_changes_nothing(monkeypatch):
     expected = prepared.objective().value(psi)
     monkeypatch.setattr("multilevel.likelihood.residual.arrow_engine.CHUNK", 7)
     assert prepared.objective().value(psi) == pytest.approx(expected, abs=1e-11)
+
+
+@pytest.mark.parametrize("method", ["ml", "reml"])
+@pytest.mark.parametrize("random", ["items", "persons and items", "three"])
+@pytest.mark.parametrize("structure", ["ar1", "car1", "ar1 by"])
+def test_the_compiled_score_equals_the_plain_one(monkeypatch, structure, random, method):
+    prepared = prepared_of(structure, random, method)
+    psi = some_point(prepared)
+    if structure == "ar1":
+        psi[-1] = 0.0  # no correlation: rows do not mix, their derivative does
+    expected = prepared.objective().gradient(psi)
+    monkeypatch.setattr(arrow, "COMPILED_FROM", 0)
+    np.testing.assert_allclose(prepared.objective().gradient(psi), expected, atol=1e-9)
 
 
 def test_more_effects_than_the_dense_route_takes():

@@ -22,9 +22,14 @@ from multilevel.likelihood.residual.arrow_engine import (
     gather_sum,
 )
 from multilevel.likelihood.residual.arrow_layout import ArrowLayout, arrow_layout
-from multilevel.likelihood.residual.objective import StructuredObjective, StructuredProblem
+from multilevel.likelihood.residual.objective import (
+    COMPILED_FROM,
+    StructuredObjective,
+    StructuredProblem,
+)
 
 Array = NDArray[np.float64]
+WIDEST_COMPILED = 100  # local columns up to which the compiled score pays
 
 
 class ArrowObjective(StructuredObjective):
@@ -49,17 +54,20 @@ class ArrowObjective(StructuredObjective):
         self._sizes = list(zip(problem.levels, problem.widths, strict=True))
         self._local: Array = np.zeros((0, 0))
         self._local_scaled: Array = np.zeros((0, 0))
+        self._rows: Array = np.zeros((0, 0))  # local columns, X and y: scaled, not whitened
+        self._cluster = np.zeros(problem.n, dtype=np.int32)
+        for stack in layout.stacks:
+            self._cluster[stack.rows] = stack.clusters[:, None]
 
     def _whiten(self) -> ArrowProducts:
         """Whitened rows and their cross-products."""
-        problem, Q = self.problem, self.problem.n_random
-        self._local_scaled = self.arrow.local(problem, self._scaled)
-        both = self.whitener.decorrelate(np.hstack([self._scaled, self._local_scaled]))
-        width = self._scaled.shape[1]
-        self._W, self._local = both[:, :width], both[:, width:]
-        return arrow_products(
-            self.arrow, self._sizes, self._local, self._W[:, Q:], self.whitener.logdet
-        )
+        Q, width = self.problem.n_random, self.arrow.n_leaf + self.arrow.n_core
+        self._rows = self.arrow.local(self.problem, self._scaled)
+        whitened = self.whitener.decorrelate(self._rows)
+        Z = self.whitener.decorrelate(self._scaled[:, :Q])
+        self._W = np.hstack([Z, whitened[:, width:]])
+        self._local, self._local_scaled = whitened[:, :width], self._rows[:, :width]
+        return arrow_products(self.arrow, self._sizes, whitened, self.whitener.logdet)
 
     def _engine(self) -> GaussianEngine:
         if not isinstance(self.cross, ArrowProducts):
@@ -76,6 +84,18 @@ class ArrowObjective(StructuredObjective):
         u1, u2 = self._factorised(inner).solved()
         near = np.concatenate([u2, np.zeros((1, u2.shape[1]))])[self.arrow.index]
         return np.concatenate([u1, near], axis=1)
+
+    def _residual_score(self, inner: GaussianObjective) -> Array:
+        """``dd/dphi``; compiled where rows are many and depend on the row before only."""
+        width = self._local.shape[1]
+        is_compiled = self.problem.n >= COMPILED_FROM and self.whitener.is_markov
+        if not is_compiled or width > WIDEST_COMPILED:
+            return self.whitener.score(*self._columns(inner))
+        top = self._top(inner)
+        S = self._factorised(inner).local_posterior()
+        return self.whitener.compiled_score(
+            self._rows, self._cluster, top, -(self._effects(inner) @ top), S
+        )
 
     def _columns(
         self, inner: GaussianObjective, top: Array | None = None

@@ -47,11 +47,12 @@ class ArrowProducts(RelatedProducts):
 
 
 def arrow_products(
-    layout: ArrowLayout, sizes: Sequence[tuple[int, int]], local: Array, W: Array, logdet: float
+    layout: ArrowLayout, sizes: Sequence[tuple[int, int]], rows: Array, logdet: float
 ) -> ArrowProducts:
-    """Cross-products of whitened rows: ``local`` (n, Q + K) and ``W = [X y]`` (n, m)."""
-    Q, m = layout.n_leaf, W.shape[1]
-    gram = layout.squares(local, np.hstack([local, W]))
+    """Cross-products of whitened rows: Z in local columns, X and y (n, Q + K + m)."""
+    Q, width = layout.n_leaf, layout.n_leaf + layout.n_core
+    W, m = rows[:, width:], rows.shape[1] - width
+    gram = layout.squares(rows[:, :width], rows)
     A, B = gram[:, :Q, :Q].copy(), gram[:, :Q, Q:-m].copy()
     E, R1 = gram[:, Q:, Q:-m].copy(), gram[:, :Q, -m:].copy()
     R2 = gather_sum(layout, gram[:, Q:, -m:])
@@ -111,6 +112,11 @@ class ArrowEngine(GaussianEngine):
         self.logdet = 0.0
         self._factors: list[Array] = []
         self._clear()
+
+    @property
+    def independent_sizes(self) -> tuple[tuple[int, int], ...]:
+        """``(J_t, q_t)`` by block: levels, which are independent, and columns."""
+        return self.products.sizes
 
     def _clear(self) -> None:
         self._N2: Array | None = None
@@ -202,6 +208,17 @@ class ArrowEngine(GaussianEngine):
             index = self.layout.index
             self._local = wide[index[:, :, None], index[:, None, :]]
         return self._local
+
+    def local_posterior(self) -> Array:
+        """``Var(u | y) / sigma2`` in local columns: (C, Q + K, Q + K)."""
+        Q, N2 = self.layout.n_leaf, self.local_core()
+        out = np.empty((len(N2), Q + N2.shape[1], Q + N2.shape[1]))
+        lean = self.NB @ N2
+        out[:, :Q, :Q] = self.N1 + lean @ self.NB.transpose(0, 2, 1)
+        out[:, :Q, Q:] = -lean
+        out[:, Q:, :Q] = -lean.transpose(0, 2, 1)
+        out[:, Q:, Q:] = N2
+        return out
 
     # -- solves --------------------------------------------------------------------------------
 

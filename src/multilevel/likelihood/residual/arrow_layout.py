@@ -88,8 +88,10 @@ class ArrowLayout:
         return self.starts[-1]
 
     def local(self, problem: StructuredProblem, rows: Array) -> Array:
-        """Random-effect columns of ``rows`` (n, Q + ...) in local columns: (n, Q + K)."""
-        out = np.zeros((len(rows), self.n_leaf + self.n_core))
+        """Rows ``[Z X y]`` with Z in local columns: (n, Q + K + m)."""
+        own = problem.n_random
+        out = np.zeros((len(rows), self.n_leaf + self.n_core + rows.shape[1] - own))
+        out[:, self.n_leaf + self.n_core :] = rows[:, own:]
         at, each = 0, np.arange(len(rows))
         for first, q in zip(self.columns, problem.widths, strict=True):
             for a in range(q):

@@ -45,6 +45,7 @@ def markov_score(
     per_row, slope = np.empty(n), np.zeros(n)
     before, last = np.zeros(c), np.zeros(c)
     Y, w = np.empty(c), np.empty(width)
+    some = np.empty(Q, dtype=np.int64)  # effects on this row or the one before; others add nothing
     for i in range(n):
         g, ri, si = code[i], r[i], s[i]
         for a in range(c):
@@ -55,7 +56,13 @@ def markov_score(
             w[k] = si * scaled[i, k]
             if ri != 0.0:
                 w[k] -= si * ri * scaled[i - 1, k]
+        n_some = 0
         for k in range(Q):
+            if scaled[i, k] != 0.0 or (i > 0 and scaled[i - 1, k] != 0.0):
+                some[n_some] = k
+                n_some += 1
+        for j in range(n_some):
+            k = some[j]
             for a in range(c):
                 before[a] += scaled[i, k] * B[g, k, a]
                 Y[a] += w[k] * B[g, k, a]
@@ -68,10 +75,11 @@ def markov_score(
             own += Y[a] * before[a]
             behind += Y[a] * last[a]
             square += Y[a] * Y[a]
-        for k in range(Q):
+        for j in range(n_some):
+            k = some[j]
             u = 0.0
-            for a in range(Q):
-                u += w[a] * S[g, a, k]
+            for b in range(n_some):
+                u += w[some[b]] * S[g, some[b], k]
             own += u * scaled[i, k]
             square += u * w[k]
             if i > 0:
