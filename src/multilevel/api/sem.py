@@ -103,10 +103,8 @@ def sem(
     std_errors : ``"observed"``, ``"expected"`` (averages over the model's distribution of the
         predictors) or ``"robust"`` (MLR: valid without normality).
     allow : ``"not_certified"`` returns estimates that are not shown to be the optimum, with a
-        warning; ``"inadmissible"`` returns random slopes with a negative variance or an impossible
-        correlation, where else the fit ends at the boundary (a variance of zero, or a correlation
-        of one) and says so. Without random slopes negative variances are returned, and said, in
-        any case.
+        warning; ``"inadmissible"`` returns negative variances and impossible correlations, where
+        else the fit ends at the boundary (a variance of zero, or a correlation of one) and says so.
     families : ``{variable: family}``, or ``{variable: (family, link)}``, of level-1 variables that
         are not Gaussian, in the words of ``fit``: ``"binomial"`` (0/1), ``"ordinal"``,
         ``"poisson"``, ``"negative_binomial"``, ``"gamma"``, ``"beta"``, ... Their random effects

@@ -79,6 +79,8 @@ def mediation_sentences(
             f" {direct.estimate:.4g} ({direct.conf_low:.4g} to {direct.conf_high:.4g}), the total"
             f" {total.estimate:.4g}."
         )
+    if len(plan.levels) == 2:
+        out.insert(0, _verdict(plan, by, cluster))
     if ("slope_covariance", "within") in by:
         tau = by["slope_covariance", "within"]
         out.append(
@@ -116,6 +118,30 @@ def mediation_sentences(
             f" {differ} ({i.estimate:.4g}, {i.conf_low:.4g} to {i.conf_high:.4g})."
         )
     return tuple(out)
+
+
+def _verdict(plan: MediationPlan, by: dict[tuple[str, str], MediationEffect], cluster: str) -> str:
+    """Within, between, both or neither, in one sentence."""
+    runs = {
+        level: excludes_zero(by["indirect", level].conf_low, by["indirect", level].conf_high)
+        for level in ("within", "between")
+    }
+    where = {
+        (True, True): f"runs through {plan.m} both within and between {cluster}",
+        (
+            True,
+            False,
+        ): f"runs through {plan.m} within {cluster}; between {cluster} that is not shown",
+        (
+            False,
+            True,
+        ): f"runs through {plan.m} between {cluster}; within {cluster} that is not shown",
+        (
+            False,
+            False,
+        ): f"is not shown to run through {plan.m}, neither within nor between {cluster}",
+    }[runs["within"], runs["between"]]
+    return f"The effect of {plan.x} on {plan.y} {where}."
 
 
 def not_determined(place: str, plan: MediationPlan) -> str:

@@ -206,8 +206,8 @@ def _measures(m: FitMeasures) -> Section:
         )
         second = "level 2" if m.srmr_higher else "between"
         lines.append(
-            f"SRMR within {number(m.srmr_within, 3)}    {second} {number(m.srmr_between, 3)}"
-            + "".join(f"    {name} {number(value, 3)}" for name, value in m.srmr_higher)
+            f"SRMR within {_three(m.srmr_within)}    {second} {_three(m.srmr_between)}"
+            + "".join(f"    {name} {_three(value)}" for name, value in m.srmr_higher)
         )
     sentences = [m.sentence]
     if np.isfinite(m.model.scaling):
@@ -220,6 +220,11 @@ def _measures(m: FitMeasures) -> Section:
     elif m.model.df > 0 and "no correction" not in m.sentence:
         sentences.append("The correction for non-normality does not exist here (factor below 0).")
     return Section("Fit", lines=tuple(lines), sentences=tuple(sentences))
+
+
+def _three(value: float) -> str:
+    """Three decimals, however small: measures of fit need no more."""
+    return f"{value:.3f}" if np.isfinite(value) else "."
 
 
 def _p(p: float) -> str:
