@@ -30,6 +30,16 @@ def test_the_table_has_every_family():
     assert set(table_of_families()) == set(LINKS)
 
 
+def test_every_family_has_its_times():
+    section = PAGE.split("Seconds of a second fit")[1].split("\n## ")[0]
+    rows = [
+        line.strip("|").split(" | ") for line in section.splitlines() if line.startswith('| `"')
+    ]
+    assert {row[0].split("`")[1].strip('"') for row in rows} == set(LINKS)
+    assert all(float(cell.strip(" |")) > 0.0 for row in rows for cell in row[1:])
+    assert {len(row) for row in rows} == {7}
+
+
 @pytest.mark.parametrize("family", LINKS)
 def test_links_and_arguments(family):
     row = table_of_families()[family]

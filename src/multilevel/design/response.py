@@ -294,8 +294,9 @@ def _two(values: Values, shown: str, request: ResponseRequest) -> tuple[Array, s
         raise DesignError(
             "A binary response must be 0/1, True/False, or have two categories.",
             f"{shown} has the values {listed}",
-            "write event=... for the one that counts as success, trials=... for counts of "
-            'successes, or use family="cumulative" or "nominal" for more categories',
+            "write event=... for the one that counts as success, trials=... for counts or "
+            'proportions of successes, family="cumulative" or "nominal" for more categories, '
+            'family="beta" for proportions that are no counts',
         )
     y = codes.astype(np.float64) if not is_01 else np.asarray(values, dtype=np.float64)
     last = _label(levels[-1])

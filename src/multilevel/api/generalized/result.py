@@ -81,14 +81,30 @@ class GeneralizedMultilevelFit(
         """Estimates of one part (``"dispersion"``, ``"zero"``, ``"threshold 1"``...): one row per
         term with ``term, estimate, std_error`` on the scale of its predictor.
 
-        Raises ``InferenceError`` for a part that the family does not have.
+        The name of an argument of ``fit`` means the parts that it describes: ``"hurdle"``; with
+        several parts (``"thresholds"``, or ``"categories"`` of a nominal response) a column
+        ``part`` comes first. Raises ``InferenceError`` for a part that the family does not have.
         """
-        names = [part.spec.name for part in self.design.parts]
-        if name not in names:
+        specs = [part.spec for part in self.design.parts]
+        names = [spec.name for spec in specs]
+        if name in names:
+            return self._part_table(names.index(name))
+        argument = "zero" if name == "hurdle" else name
+        found = [d for d, spec in enumerate(specs) if argument and spec.argument == argument]
+        if name == "categories":
+            found = [d for d, spec in enumerate(specs) if spec.name.startswith("category ")]
+        if not found or (name == "hurdle" and self.family.option("zero") != "hurdle"):
             raise InferenceError(
                 f"The parts of this family are {', '.join(names)}.", repr(name), "choose one"
             )
-        d = names.index(name)
+        tables = [self._part_table(d) for d in found]
+        if len(found) == 1:
+            return tables[0]
+        for d, table in zip(found, tables, strict=True):
+            table.insert(0, "part", names[d])
+        return pd.concat(tables, ignore_index=True)
+
+    def _part_table(self, d: int) -> pd.DataFrame:
         estimates, errors = self.fit.coefficients(d)
         return pd.DataFrame(
             {"term": self.design.parts[d].names, "estimate": estimates, "std_error": errors}

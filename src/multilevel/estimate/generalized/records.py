@@ -64,6 +64,7 @@ class GeneralizedFit:
     plan : why this engine was chosen.
     seconds : wall time by stage.
     estimator : ``"reml"`` for the adjusted profile likelihood (``restricted``); else ``"ml"``.
+    frequency_total : sum of the frequency weights; None without.
     """
 
     n: int
@@ -82,6 +83,12 @@ class GeneralizedFit:
     plan: str = ""
     seconds: dict[str, float] = field(default_factory=dict)
     estimator: Literal["ml", "reml"] = "ml"
+    frequency_total: float | None = None
+
+    @property
+    def n_observations(self) -> int:
+        """Rows, each counted as often as its frequency weight says."""
+        return self.n if self.frequency_total is None else round(self.frequency_total)
 
     @property
     def method(self) -> Literal["ml", "reml"]:
@@ -110,8 +117,8 @@ class GeneralizedFit:
 
     @property
     def bic(self) -> float:
-        """Criterion + log(n rows) parameters."""
-        return self.criterion + float(np.log(self.n)) * self.n_parameters
+        """Criterion + log(observations) parameters."""
+        return self.criterion + float(np.log(self.n_observations)) * self.n_parameters
 
     def coefficients(self, part: int) -> tuple[Array, Array]:
         """Estimates and standard errors of the fixed effects of one part."""

@@ -300,7 +300,12 @@ def finish(
         penalty=penalty.name,
         plan=objective.plan,
         seconds={"estimation": seconds},
+        frequency_total=_total(prepared.design.frequency_weights),
     )
+
+
+def _total(weights: Array | None) -> float | None:
+    return None if weights is None else float(weights.sum())
 
 
 def _signed(problem: GeneralizedProblem, psi: Array) -> Array:

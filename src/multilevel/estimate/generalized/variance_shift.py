@@ -144,6 +144,10 @@ def _sampled(
     )
 
 
+#: Changes of the largest variance below this share of it are rounding.
+ROUNDING = 1e-7
+
+
 def _unknown(why: str) -> str:
     return f"How far the largest variance is off could not be estimated: {why}."
 
@@ -163,6 +167,8 @@ def _worded(share: float, noise: float, how: str) -> VarianceShift:
             else "The change of the largest variance is lost in the noise of the draws (Monte "
             f"Carlo standard error {error:.2g}%): how far it is off is not known."
         )
+    elif abs(share) < ROUNDING:
+        sentence = "The largest variance would not change."
     else:
         word = "rise" if share > 0.0 else "fall"
         by = f" (Monte Carlo standard error {error:.1g}%)" if noise > 0.0 else ""

@@ -141,7 +141,8 @@ def outcome_criteria(
     design: GeneralizedDesign, fit: GeneralizedFit, program: Program = "ours"
 ) -> InformationCriteria:
     """AIC, AICc and BIC by the rules of a program."""
-    counted = _Counted(fit.n, fit.n_parameters, fit.fixed_slices[-1].stop, fit.criterion)
+    n, fixed = fit.n_observations, fit.fixed_slices[-1].stop
+    counted = _Counted(n, fit.n_parameters, fixed, fit.criterion)
     return information_criteria(with_blocks(design), counted, program)
 
 

@@ -108,10 +108,12 @@ def part_effects(
     d = part_index(design, part)
     own = design.parts[d]
     if not own.names:
+        others = [p.spec.name for p in design.parts if p.names]
+        others = ["thresholds" if n.startswith("threshold ") else n for n in others]
         raise InferenceError(
             "Tests of fixed effects need fixed effects.",
             f"the part {part!r} has none",
-            "add a predictor",
+            f"add a predictor, or ask part({others[0]!r})" if others else "add a predictor",
         )
     where = fit.fixed_slices[d]
     V = fit.vcov if vcov is None else vcov

@@ -181,9 +181,10 @@ class RowSource:
         found = self.rows.fit.approximation
         if found.method == "none":
             return "No random effects, so no integral."
-        points = ", ".join(map(str, found.points))
-        how = "Laplace" if found.method == "Laplace" else f"{found.method} ({points} points)"
-        return f"Integral over random effects: {how}. {found.sentence}".strip()
+        said = found.sentence
+        if not said.startswith("Laplace"):
+            said = said[:1].lower() + said[1:]
+        return f"Integral over random effects: {said}"
 
     @cached_property
     def _parameters(self) -> ItemParameters:

@@ -76,7 +76,14 @@ class GroupedItemObjective(ItemObjective):
         by_point = np.empty((len(self.problem.counts), len(self.u)))
         tilt = self._tilt()
         for rows, weights, total in self._chunks(tables):
-            moved = np.log(weights @ tilt) - np.outer(self._means(rows), self._tau * self.u)
+            given = weights @ tilt
+            if not np.all(given > 0.0):
+                raise LikelihoodError(
+                    "The person axis must reach the effects of all groups.",
+                    f"a standard deviation of groups of {abs(self._tau):.3g}",
+                    "take a shorter step",
+                )
+            moved = np.log(given) - np.outer(self._means(rows), self._tau * self.u)
             by_point[rows] = moved + total[:, None]
         joint = self._members @ by_point + self._log_weight
         top = joint.max(axis=1, keepdims=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from multilevel.likelihood.generalized.cluster_objective import ClusterObjective
 from multilevel.likelihood.generalized.grid import MAX_NODES
 from multilevel.likelihood.generalized.importance import sample_likelihood
-from multilevel.likelihood.generalized.objective import ErrorEstimate
+from multilevel.likelihood.generalized.objective import ErrorEstimate, off_words
 
 Array = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ def compare_with_more(criterion: float, finer: float, points: int, wanted: int) 
     error = criterion - finer
     name = "Laplace" if points == 1 else f"{points} points"
     sentence = (
-        f"-2 log-likelihood by {name} is {abs(error):.3g} too {'high' if error > 0 else 'low'} "
+        f"-2 log-likelihood by {name} is {off_words(error)} "
         f"against {wanted} quadrature points for each random effect, at the same parameters."
     )
     return ErrorEstimate(error, 0.0, "more points", sentence)

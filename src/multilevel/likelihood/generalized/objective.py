@@ -32,6 +32,17 @@ class ErrorEstimate:
     sentence: str
 
 
+#: Errors of -2 log-likelihood below this are rounding.
+ROUNDING = 1e-8
+
+
+def off_words(error: float) -> str:
+    """``"0.004 too high"``; errors that are rounding are called right."""
+    if abs(error) < ROUNDING:
+        return f"right to {ROUNDING:.0e}"
+    return f"{abs(error):.3g} too {'high' if error > 0 else 'low'}"
+
+
 class GeneralizedObjective(Protocol):
     """``-2 log L`` of one problem by one approximation, as a function of ``psi``.
 

@@ -22,7 +22,7 @@ from multilevel.likelihood.generalized.cluster_objective import COMPILED_FROM, o
 from multilevel.likelihood.generalized.correction import Correction
 from multilevel.likelihood.generalized.grid import Grid, gauss_hermite, log_sum
 from multilevel.likelihood.generalized.importance import LEAST_PAIRS
-from multilevel.likelihood.generalized.objective import ErrorEstimate
+from multilevel.likelihood.generalized.objective import ErrorEstimate, off_words
 from multilevel.likelihood.generalized.problem import GeneralizedProblem
 from multilevel.likelihood.generalized.row import RowDerivatives
 from multilevel.likelihood.generalized.tree_error import finer_tree_points, sample_tree
@@ -315,7 +315,7 @@ class TreeQuadrature:
             finer.set_modes(self.modes())
             error = self.criterion - finer.value(self.psi)
             sentence = (
-                f"-2 log-likelihood is {abs(error):.3g} too {'high' if error > 0 else 'low'} "
+                f"-2 log-likelihood is {off_words(error)} "
                 f"against {' x '.join(map(str, wanted))} quadrature points for the effects of the "
                 "factors, finest first, at the same parameters."
             )

@@ -309,9 +309,10 @@ def _is_empty(design: GeneralizedDesign) -> bool:
 def _criterion(fit: GeneralizedFit, design: GeneralizedDesign) -> Section:
     name = "REML-type criterion" if fit.method == "reml" else "-2 log-likelihood"
     line = f"{name} {fit.criterion:.2f}    AIC {fit.aic:.2f}    BIC {fit.bic:.2f}"
+    what = "rows" if fit.frequency_total is None else "observations, which the rows stand for"
     sentences = [
-        f"{parameter_words(design, fit)}. AIC and BIC count all of them; BIC takes N = {fit.n}"
-        " rows."
+        f"{parameter_words(design, fit)}. AIC and BIC count all of them; BIC takes N ="
+        f" {fit.n_observations} {what}."
     ]
     if fit.penalty:
         sentences.append(
