@@ -54,10 +54,13 @@ class StructuredEffectMethods(StructuredHolder):
         problem = prepare_structured(design, method=self.fit.method)
         return problem.plain.scaling, problem.objective().set(self._psi)
 
-    def random_tests(self, *, n_sim: int = 10_000, seed: int = SEED) -> pd.DataFrame:
+    def random_tests(
+        self, *, n_sim: int = 10_000, n_boot: int = 0, seed: int = SEED
+    ) -> pd.DataFrame:
         """Test each random effect, and each part of the residual structure, by leaving it out.
 
-        Columns ``term, group, statistic, df, p_naive, p_value, p_exact, distribution, sentence``;
+        Columns ``term, group, statistic, df, p_naive, p_value, p_exact, distribution, sentence,
+        p_bootstrap``;
         ``group`` is ``"Residual"`` for the correlation of residuals, variances of their own by
         category or occasion, and each column of ``scale=``. All other parameters are fitted again.
         ``p_value`` is that of ``distribution`` (a mixture for one variance; conservative where no
@@ -65,11 +68,14 @@ class StructuredEffectMethods(StructuredHolder):
 
         Parameters
         ----------
-        n_sim, seed : draws of the exact test, which exists for one variance component beside
+        n_sim : draws of the exact test, which exists for one variance component beside
             independent residuals of one variance; ``p_exact`` is NaN elsewhere.
+        n_boot : parametric bootstrap of every test with so many draws (999, say), where no
+            distribution is known to hold; each draw fits both models.
+        seed : of all draws.
         """
         rng = np.random.default_rng(seed)
-        found = structured_tests(self._prepared, self.fit, rng, n_sim=n_sim)
+        found = structured_tests(self._prepared, self.fit, rng, n_sim=n_sim, n_boot=n_boot)
         frame = pd.DataFrame([vars(test) for test in found])
         frame.attrs["sentence"] = " ".join(test.sentence for test in found)
         return frame

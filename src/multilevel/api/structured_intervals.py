@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, get_args
 
 import numpy as np
@@ -18,6 +19,7 @@ from multilevel.infer.bootstrap_intervals import bootstrap_intervals, check_inte
 from multilevel.infer.distributions import normal_quantile
 from multilevel.infer.residual_bootstrap import structured_bootstrap
 from multilevel.infer.residual_intervals import ResidualParameter, profiled_parameters
+from multilevel.infer.residual_profile import check_profiled, sd_intervals
 from multilevel.infer.residual_robust import structured_robust
 from multilevel.infer.robust import RobustCovariance
 from multilevel.infer.variance_intervals import quantities
@@ -26,7 +28,7 @@ from multilevel.interpret.intraclass import check_level
 #: Options of ``confint`` by method.
 _OPTIONS = {
     "wald": {"conf_level", "df"},
-    "profile": {"conf_level"},
+    "profile": {"conf_level", "components"},
     "bootstrap": {"conf_level", "n_boot", "seed", "kind", "interval", "progress"},
 }
 _COLUMNS = ["term", "component", "estimate", "std_error", "conf_low", "conf_high"]
@@ -40,8 +42,9 @@ class StructuredIntervalMethods(StructuredHolder):
 
         Parameters
         ----------
-        method : ``"wald"`` (``df`` as in ``coefficients``); ``"profile"``: residual
-            parameters by the criterion that was fitted, and fixed effects of a fit by ML;
+        method : ``"wald"`` (``df`` as in ``coefficients``); ``"profile"``: residual parameters
+            and standard deviations by the criterion that was fitted, and fixed effects of a fit by
+            ML (``components=`` chooses among ``"fixed", "residual", "sd"``);
             ``"bootstrap"`` (``n_boot, seed, kind,
             interval, progress`` as in ``MultilevelFit.confint``; ``kind`` is ``"parametric"`` or
             ``"cluster"``): standard deviations and correlations of random effects too.
@@ -65,7 +68,7 @@ class StructuredIntervalMethods(StructuredHolder):
             )
         level = check_level(options.pop("conf_level", 0.95))
         if method == "profile":
-            return self._profile_intervals(level)
+            return self._profile_intervals(level, options.get("components"))
         if method == "bootstrap":
             return self._bootstrap_intervals(level, **options)
         fixed = self.coefficients(df=options.get("df"), conf_level=level)
@@ -79,23 +82,52 @@ class StructuredIntervalMethods(StructuredHolder):
         )
         return out
 
-    def _profile_intervals(self, level: float) -> pd.DataFrame:
+    def _profile_intervals(self, level: float, components: Any = None) -> pd.DataFrame:
+        """Fixed effects of a fit by ML, residual parameters, then standard deviations."""
+        wanted = check_profiled(components)
+        found = [self._profiled_means(level, wanted)] if set(wanted) != {"sd"} else []
+        if "sd" in wanted and self.design.blocks:
+            found.append(self._profiled_sds(level))
+        out = pd.concat(found, ignore_index=True) if len(found) > 1 else found[0]
+        out.attrs["sentence"] = " ".join(str(one.attrs["sentence"]) for one in found)
+        return out
+
+    def _profiled_sds(self, level: float) -> pd.DataFrame:
+        intervals, why = sd_intervals(self._structured, self._prepared, self.fit, level)
+        rows = [
+            (
+                f"{i.quantity.term} | {i.quantity.group}" if i.quantity.term else i.quantity.group,
+                "sd", i.estimate, i.std_error, i.conf_low, i.conf_high,
+            )
+            for i in intervals
+        ]  # fmt: skip
+        out = pd.DataFrame(rows, columns=_COLUMNS)
+        notes = [i.note for i in intervals if i.note]
+        out.attrs["sentence"] = " ".join(["Standard deviations in units of the outcome.", *notes,
+                                          *why])  # fmt: skip
+        return out
+
+    def _profiled_means(self, level: float, wanted: Sequence[str]) -> pd.DataFrame:
         """Fixed effects of a fit by ML, then the residual parameters where they have a profile."""
         z = float(normal_quantile(0.5 + level / 2.0))
         rows: list[tuple[str, str, float, float, float, float]] = []
-        if self.fit.method == "ml":
+        if self.fit.method == "ml" and "fixed" in wanted:
             for k, name in enumerate(self.design.names):
                 low, high = fixed_profile_limits(self._structured, self.fit, self._psi, k, z)
                 error = float(np.sqrt(self.fit.vcov_beta[k, k]))
                 rows.append((name, "fixed", float(self.fit.beta[k]), error, low, high))
         fixed = pd.DataFrame(rows, columns=_COLUMNS)
         said = f"{100 * level:g}% profile intervals of the criterion."
+        if "residual" not in wanted:
+            fixed.attrs["sentence"] = said
+            return fixed
         try:
             found = profiled_parameters(self._structured, self.fit, level)
         except InferenceError as error:
-            if not rows:
+            if not rows and not self.design.blocks:
                 raise
-            fixed.attrs["sentence"] = f"{said} Fixed effects only: {error.found}."
+            which = "Fixed effects only" if rows else "No residual parameters"
+            fixed.attrs["sentence"] = f"{said} {which}: {error.found}."
             return fixed
         residual = frame_of_records(found, ResidualParameter)
         residual.insert(1, "component", "residual")

@@ -13,16 +13,19 @@ from numpy.typing import NDArray
 from multilevel.api.frames import frame_of_records
 from multilevel.api.structured_holder import refuse
 from multilevel.api.structured_rows import StructuredRowMethods
+from multilevel.infer.profile_curve import ProfileCurves
+from multilevel.infer.residual_profile import structured_curves
 from multilevel.interpret.autocorrelation import LagCorrelation, lag_correlations, time_of
 from multilevel.interpret.explained_variance import Explained
 from multilevel.interpret.intraclass import check_level
 from multilevel.interpret.residual_icc import (
     CellShare,
+    relative_variances,
     shares_in_words,
     structured_explained,
     structured_shares,
 )
-from multilevel.report.plots.catalogue import check_picture
+from multilevel.report.plots.catalogue import check_picture, draw, draw_piles
 from multilevel.report.plots.source import PictureSource
 
 if TYPE_CHECKING:
@@ -42,15 +45,21 @@ class StructuredWordMethods(StructuredRowMethods):
 
         ``"residuals"`` shows normalised residuals; ``"autocorrelation"`` the correlation of
         standardised and of normalised residuals over time (what is there, and what is left of
-        it). ``"piles"`` and ``"profile"`` are not available, nor is ``"variance"`` where the
-        residual variance differs between rows.
+        it); ``"profile"`` (``components`` among ``"fixed"``, ``"sd"``, ``"residual"``) has the
+        residual parameters too. ``"variance"`` and ``"piles"`` take the residual variance of the
+        average row.
         """
         check_picture(name, options)
-        record = self.fit.residual
-        varies = record is not None and record.n_variances > 0
-        if name in ("piles", "profile") or (name == "variance" and varies):
-            refuse(f"plot({name!r})", "choose another picture, such as plot('residuals')")
+        if name == "piles":
+            fits = [*options.get("models", ()), self]
+            titles = options.get("names") or [f"model {k}" for k in range(1, len(fits) + 1)]
+            return draw_piles([_averaged(fit) for fit in fits], list(titles))
+        if name == "variance":
+            return draw(name, _averaged(self), options)
         return super().plot(name, **options)
+
+    def _profile_curves(self, components: Sequence[str] | None) -> ProfileCurves:
+        return structured_curves(self._structured, self._prepared, self.fit, self._psi, components)
 
     def _lag_series(
         self, time: str | None, group: str | None
@@ -119,3 +128,13 @@ class StructuredWordMethods(StructuredRowMethods):
             "Shares of variance": self.icc(),
             "Where 95% of clusters lie": self.random_intervals(),
         }
+
+
+def _averaged(fit: Any) -> PictureSource:
+    """What a picture is made from, with the residual variance of the average row."""
+    source: PictureSource = fit._picture_source()
+    if not isinstance(fit, StructuredWordMethods):
+        return source
+    phi = fit._psi[len(fit.fit.theta) :]
+    mean = fit.fit.sigma2 * float(relative_variances(fit._structured.layout, phi).mean())
+    return replace(source, fit=replace(fit.fit, sigma2=mean))

@@ -28,7 +28,7 @@ FURTHEST = 300.0  # unconstrained: the edge of every range
 DOUBLINGS = 8
 
 
-class _Profile:
+class HeldParameter:
     """The criterion with one parameter held and all others fitted."""
 
     def __init__(self, objective: StructuredObjective, psi: Array, index: int) -> None:
@@ -85,7 +85,7 @@ def profile_limits(
     """
     ends = []
     for sign in (-1.0, 1.0):
-        profile = _Profile(prepared.objective(), psi, index)
+        profile = HeldParameter(prepared.objective(), psi, index)
         inside, reach = float(psi[index]), max(step, 1e-3)
         for _ in range(DOUBLINGS):
             outside = float(psi[index]) + sign * reach
@@ -96,14 +96,14 @@ def profile_limits(
             ends.append(sign * FURTHEST)
             continue
 
-        def gap(x: float, profile: _Profile = profile) -> float:
+        def gap(x: float, profile: HeldParameter = profile) -> float:
             return float(np.sqrt(max(min(profile.rise(x), 1e6), 0.0))) - z
 
         ends.append(float(brentq(gap, inside, outside, xtol=1e-7, rtol=1e-10)))
     return ends[0], ends[1]
 
 
-class _HeldEffect:
+class HeldEffect:
     """The likelihood with one fixed effect held and everything else fitted."""
 
     def __init__(self, prepared: StructuredPrepared, fit: Fit, psi: Array, index: int) -> None:
@@ -153,9 +153,9 @@ def fixed_profile_limits(
     step = z * float(np.sqrt(fit.vcov_beta[index, index]))
     ends = []
     for sign in (-1.0, 1.0):
-        profile = _HeldEffect(prepared, fit, psi, index)
+        profile = HeldEffect(prepared, fit, psi, index)
 
-        def gap(x: float, profile: _HeldEffect = profile) -> float:
+        def gap(x: float, profile: HeldEffect = profile) -> float:
             return float(np.sqrt(max(profile.rise(x), 0.0))) - z
 
         inside, reach = estimate, step

@@ -57,13 +57,19 @@ class Profile:
 
 
 def profile_interval(
-    prepared: Prepared, fit: Fit, quantity: Quantity, conf_level: float, guess: float
+    prepared: Prepared,
+    fit: Fit,
+    quantity: Quantity,
+    conf_level: float,
+    guess: float,
+    held: Callable[[float], float] | None = None,
 ) -> Profile:
     """Profile one fixed effect, standard deviation, variance or correlation.
 
     Parameters
     ----------
     guess : a standard error to start the search from (its size matters for speed only).
+    held : the lowest criterion with the quantity held; default ``held_at`` of this fit.
 
     Raises
     ------
@@ -83,7 +89,7 @@ def profile_interval(
             conf_high=i.conf_high**2,
         )
         return Profile(quantity, inner.values**2, inner.signed_roots, squared)
-    held = held_at(prepared, fit, quantity)
+    held = held or held_at(prepared, fit, quantity)
     estimate = value_of(quantity, fit.beta, fit.random_covariance, fit.sigma2)
     search = _Search(held, fit.criterion, estimate)
     target = float(normal_quantile(0.5 + conf_level / 2.0))

@@ -66,8 +66,8 @@ class HeldCriterion:
         diagonal = self.phi[np.searchsorted(self.free, self.held[0] - 1)]
         return bool(diagonal * self.phi[len(self.free)] >= 0.0)
 
-    def _unpack(self, phi: Array) -> tuple[Array, float, Array]:
-        """``theta``, ``tau`` and ``dtheta/dphi`` (r, f)."""
+    def unpack(self, phi: Array) -> tuple[Array, float, Array]:
+        """``theta``, ``tau = log sigma2`` and ``dtheta/dphi`` (r, f) at free parameters (f,)."""
         f = len(self.free)
         theta = np.zeros(self.objective.n_parameters)
         J = np.zeros((len(theta), len(phi)))
@@ -91,7 +91,7 @@ class HeldCriterion:
         return theta, tau, J
 
     def _evaluate(self, phi: Array) -> float:
-        theta, tau, _ = self._unpack(phi)
+        theta, tau, _ = self.unpack(phi)
         profile = self.objective.set(theta)
         nu = self.objective.nu
         return float(
@@ -100,7 +100,7 @@ class HeldCriterion:
 
     def _gradient(self, phi: Array) -> Array:
         """Gradient in ``phi``, at which the criterion was last evaluated."""
-        _, tau, J = self._unpack(phi)
+        _, tau, J = self.unpack(phi)
         objective = self.objective
         profile = objective.profile
         if profile is None:

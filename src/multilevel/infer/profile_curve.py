@@ -7,7 +7,7 @@ Source: Bates & Watts 1988, section 6.1; Bates et al. 2015, JSS 67:1, section 5 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +30,7 @@ Array = NDArray[np.float64]
 #: Confidence levels whose limits are marked.
 LEVELS = (0.5, 0.8, 0.9, 0.95, 0.99)
 _COMPONENTS: tuple[Component, ...] = ("fixed", "sd", "correlation", "variance")
+RESIDUAL_PARAMETER = -3  # ``Quantity.block`` of a parameter of a residual structure
 _SIDE = 6  # first points between the estimate and each outermost limit
 _GAP = 0.45  # neighbours further apart in zeta than this get a point between them
 _MOST = 40  # points before the limits are settled
@@ -129,8 +130,29 @@ def _curve(
 ) -> ProfileCurve:
     """Minimise at points between the 99% limits, then read the other limits off the curve."""
     std_error = _wald(prepared, fit, objective, quantity)
-    found = profile_interval(prepared, fit, quantity, LEVELS[-1], std_error)
-    points = _Points(prepared, fit, quantity, found.interval.estimate)
+    return curve_of(prepared, fit, quantity, std_error, lambda: held_at(prepared, fit, quantity))
+
+
+def curve_of(
+    prepared: Prepared,
+    fit: Fit,
+    quantity: Quantity,
+    std_error: float,
+    held_anew: Callable[[], Callable[[float], float]],
+) -> ProfileCurve:
+    """The curve of one quantity.
+
+    Parameters
+    ----------
+    std_error : its Wald standard error; NaN where it does not exist.
+    held_anew : makes the lowest criterion with the quantity held, started at the estimates.
+
+    Raises
+    ------
+    InferenceError : an estimate at the end of its range.
+    """
+    found = profile_interval(prepared, fit, quantity, LEVELS[-1], std_error, held_anew())
+    points = _Points(held_anew, fit.criterion, found.interval.estimate)
     for end in (found.interval.conf_low, found.interval.conf_high):
         if np.isfinite(end) and abs(end - points.estimate) > 1e-12:
             points.add(np.linspace(points.estimate, end, _SIDE + 1)[1:])
@@ -151,9 +173,10 @@ def _curve(
 class _Points:
     """Signed roots of one parameter at the values where the criterion was minimised."""
 
-    def __init__(self, prepared: Prepared, fit: Fit, quantity: Quantity, estimate: float) -> None:
-        self.prepared, self.fit, self.quantity = prepared, fit, quantity
-        self.estimate = estimate
+    def __init__(
+        self, held_anew: Callable[[], Callable[[float], float]], lowest: float, estimate: float
+    ) -> None:
+        self.held_anew, self.lowest, self.estimate = held_anew, lowest, estimate
         self.known = {estimate: 0.0}
 
     def add(self, values: Array) -> None:
@@ -163,9 +186,9 @@ class _Points:
                 {float(v) for v in values if sign * (v - self.estimate) > 0.0} - set(self.known),
                 key=lambda v: sign * v,
             )
-            held = held_at(self.prepared, self.fit, self.quantity) if side else None
+            held = self.held_anew() if side else None
             for value in side:
-                rise = held(value) - self.fit.criterion if held else 0.0
+                rise = held(value) - self.lowest if held else 0.0
                 self.known[value] = float(sign * np.sqrt(max(rise, 0.0)))
 
     def sorted(self) -> tuple[Array, Array]:

@@ -97,7 +97,7 @@ def profiled_parameters(
     if record is None:
         return ()
     psi = np.concatenate([fit.theta, record.phi])
-    if len(found) != len(record.phi) or not _is_one_to_one(prepared, record.phi):
+    if len(found) != len(record.phi) or not is_one_to_one(prepared, record.phi):
         raise InferenceError(
             "A profile interval needs a parameter of its own.",
             f"{record.title}: its correlations depend on several parameters each",
@@ -117,7 +117,7 @@ def profiled_parameters(
     return tuple(out)
 
 
-def _is_one_to_one(prepared: StructuredPrepared, phi: Array) -> bool:
+def is_one_to_one(prepared: StructuredPrepared, phi: Array) -> bool:
     """Whether each reported parameter moves with its own unconstrained parameter only."""
     moves = []
     for a in range(len(phi)):

@@ -23,8 +23,6 @@ from multilevel.design.random_scale import parameter_names, unscaled_columns
 from multilevel.design.records import Design
 from multilevel.design.residual_layout import ResidualLayout
 from multilevel.errors import InferenceError
-from multilevel.estimate.fit import solve
-from multilevel.estimate.mean_power import fit_design
 from multilevel.estimate.prepare import prepare
 from multilevel.infer.compare import SIGNIFICANT, shown_p
 from multilevel.infer.compare_nesting import random_nesting
@@ -32,6 +30,7 @@ from multilevel.infer.compare_random import RandomEffectTest, random_effect_test
 from multilevel.infer.compare_reduce import Removal, removals, without
 from multilevel.infer.distributions import chi_square_tail
 from multilevel.infer.mixture import NullDistribution, chi_square, one_variance
+from multilevel.infer.residual_null import drawn_structured_null, fit_any
 from multilevel.model.scale_power import POWER_OF_MEAN
 
 if TYPE_CHECKING:
@@ -56,7 +55,12 @@ class _Smaller:
 
 
 def structured_tests(
-    prepared: Prepared, fit: Fit, rng: np.random.Generator, *, n_sim: int = 10_000
+    prepared: Prepared,
+    fit: Fit,
+    rng: np.random.Generator,
+    *,
+    n_sim: int = 10_000,
+    n_boot: int = 0,
 ) -> tuple[RandomEffectTest, ...]:
     """Leave out each random effect and each part of the residual structure in turn, and refit.
 
@@ -64,6 +68,7 @@ def structured_tests(
     ----------
     prepared : the whitened problem at the estimates; ``fit`` its fit.
     rng, n_sim : of the exact test of one variance, where residuals are independent.
+    n_boot : responses drawn from each smaller fit, to which both models are fitted; 0: none.
 
     Raises
     ------
@@ -72,7 +77,7 @@ def structured_tests(
     design = prepared.design
     if design.residual is None or design.residual.n_parameters == 0:
         plain = prepare(replace(design, residual=None), method=fit.method)
-        return random_effect_tests(plain, fit, rng, n_sim=n_sim)
+        return random_effect_tests(plain, fit, rng, n_sim=n_sim, n_boot=n_boot)
     found = [*_random(design), *_residual(design)]
     if not found:
         raise InferenceError(
@@ -80,7 +85,7 @@ def structured_tests(
             "independent residuals of one variance, no random effects",
             "add a term such as (1 | school)",
         )
-    return tuple(_test(prepared, fit, one) for one in found)
+    return tuple(_test(prepared, fit, one, rng, n_boot) for one in found)
 
 
 def _random(design: Design) -> Iterator[_Smaller]:
@@ -210,16 +215,10 @@ def _correlation_null(layout: ResidualLayout, k: int) -> NullDistribution:
     return replace(null, sentence=f"{null.sentence}, conservative")
 
 
-def _fitted(design: Design, fit: Fit) -> Fit:
-    """The smaller model fitted: with its residual structure, or by the ordinary route."""
-    layout = design.residual
-    if layout is None or layout.n_parameters == 0:
-        return solve(prepare(replace(design, residual=None), method=fit.method))
-    return fit_design(design, method=fit.method)[2]
-
-
-def _test(prepared: Prepared, fit: Fit, smaller: _Smaller) -> RandomEffectTest:
-    small = _fitted(smaller.design, fit)
+def _test(
+    prepared: Prepared, fit: Fit, smaller: _Smaller, rng: np.random.Generator, n_boot: int
+) -> RandomEffectTest:
+    at_small, small = fit_any(smaller.design, fit.method)
     df = fit.n_parameters - small.n_parameters
     statistic = small.criterion - fit.criterion
     layout = prepared.design.residual
@@ -233,7 +232,13 @@ def _test(prepared: Prepared, fit: Fit, smaller: _Smaller) -> RandomEffectTest:
     statistic = max(statistic, 0.0)
     null = smaller.null
     naive, right = float(chi_square_tail(statistic, df)), null.p_value(statistic)
-    verdict = "is needed" if right < SIGNIFICANT else "is not shown to be needed"
+    drawn, words = float("nan"), ""
+    if n_boot:
+        draws = drawn_structured_null((at_small, small), prepared.design, n_boot, rng)
+        drawn = draws.p_value(statistic)
+        words = f" Parametric bootstrap ({len(draws.draws)} draws): {shown_p(drawn)}."
+    decides = drawn if np.isfinite(drawn) else right
+    verdict = "is needed" if decides < SIGNIFICANT else "is not shown to be needed"
     text = (
         f"{smaller.words} {verdict}: without it the fit is worse by -2 delta LL({df}) = "
         f"{statistic:.2f}, {shown_p(right)} by {null.sentence}"
@@ -242,5 +247,6 @@ def _test(prepared: Prepared, fit: Fit, smaller: _Smaller) -> RandomEffectTest:
     if by_means:
         text += " Approximate: the variances rest on the estimated means."
     return RandomEffectTest(
-        smaller.term, smaller.group, statistic, df, naive, right, float("nan"), null.sentence, text
-    )
+        smaller.term, smaller.group, statistic, df, naive, right, float("nan"), null.sentence,
+        text + words, drawn,
+    )  # fmt: skip

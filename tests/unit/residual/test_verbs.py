@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.optimize import minimize
 from scipy.stats import chi2
 
 import multilevel as mlm
@@ -483,3 +484,64 @@ def test_normalised_residuals_are_those_of_nlme():
     # nlme's optimum is found to about 1e-4 in rho
     np.testing.assert_allclose(t["normalised"], known["normalised"], atol=2e-4)
     np.testing.assert_allclose(m.residuals("standardised"), known["pearson"], atol=2e-4)
+
+
+# -- profiles ----------------------------------------------------------------------------------
+
+
+def test_profiles_of_standard_deviations_of_the_plain_fit(frame):
+    formula = "y ~ time + x + (time | id)"
+    one = mlm.fit(formula, frame).confint("profile", components=["sd"])
+    two = mlm.fit(formula, frame, residual="ind").confint("profile", components=["sd"])
+    assert two["term"].tolist() == ["(Intercept) | id", "time | id", "Residual"]
+    for name in ("estimate", "conf_low", "conf_high"):
+        np.testing.assert_allclose(two[name], one[name], rtol=1e-4)
+
+
+@pytest.mark.parametrize("crossed", [False, True])
+def test_a_profile_limit_lies_where_the_dense_criterion_has_risen(frame, crossed):
+    """SD of the intercept, or of the residual, held at the limit: the best of all other values."""
+    group = "item" if crossed else "site"
+    m = mlm.fit(f"y ~ time + (1 | {group})", frame, residual="ar1(time | id)", method="ml")
+    assert m._structured.problem.is_crossed == crossed
+    t = m.confint("profile", conf_level=0.9, components=["sd", "residual"]).set_index("term")
+    X, y = m.design.X, m.design.y
+    layout, codes = m.design.residual, m.design.blocks[0].codes
+    same = codes[:, None] == codes[None]
+    units = [layout.order[a:b] for a, b in zip(layout.starts[:-1], layout.starts[1:], strict=True)]
+
+    def criterion(tau, sigma, phi):
+        V = tau**2 * same.astype(float)
+        for rows in units:
+            R = residual_matrices(layout, np.array([phi]), rows[None])[0][0]
+            V[np.ix_(rows, rows)] += sigma**2 * R
+        L = np.linalg.cholesky(V)
+        A, b = np.linalg.solve(L, X), np.linalg.solve(L, y)
+        e = b - A @ np.linalg.lstsq(A, b, rcond=None)[0]
+        return len(y) * np.log(2 * np.pi) + 2 * np.log(np.diag(L)).sum() + e @ e
+
+    start = [
+        np.sqrt(m.fit.random_covariance[0][0, 0]),
+        np.sqrt(m.fit.sigma2),
+        m.fit.residual.phi[0],
+    ]
+    assert criterion(*start) == pytest.approx(m.minus2_loglik, abs=1e-6)
+    for k, name in ((0, f"(Intercept) | {group}"), (1, "Residual")):
+        held = t.loc[name, "conf_high"]
+
+        def rest(free, k=k, held=held):
+            return criterion(*np.insert(free, k, held))
+
+        low = minimize(rest, np.delete(start, k), method="Nelder-Mead",
+                       options={"xatol": 1e-6, "fatol": 1e-8, "maxiter": 2000}).fun  # fmt: skip
+        assert low - m.minus2_loglik == pytest.approx(chi2.ppf(0.9, 1), abs=1e-3)
+
+
+def test_a_bootstrap_of_the_tests(frame):
+    m = mlm.fit("y ~ time + (1 | site)", frame, residual="ar1(time | id)", method="ml")
+    t = m.random_tests(n_boot=19, seed=1)
+    assert (t["p_bootstrap"] * 20).round(8).isin(range(1, 21)).all()
+    assert t.loc[1, "p_bootstrap"] == 0.05
+    assert "Parametric bootstrap (19 draws)" in t.loc[1, "sentence"]
+    with pytest.raises(InferenceError, match="at least 19"):
+        m.random_tests(n_boot=5)

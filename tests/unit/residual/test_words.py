@@ -81,9 +81,11 @@ def test_report_in_every_format_and_pictures(m, tmp_path):
         options = {"predictor": "time"} if name == "spaghetti" else {}
         m.plot(name, **options).save(tmp_path / f"{name}.png", verbose=False, dpi=50)
         assert (tmp_path / f"{name}.png").stat().st_size > 1000
-    for name in ("piles", "profile"):
-        with pytest.raises(InferenceError, match="not available"):
-            m.plot(name)
+    picture = m.plot("profile", components=["residual"])
+    assert "residual" in str(picture.data["panel"].iloc[0])
+    assert m.plot("piles", models=[m]).data is not None
+    with pytest.raises(InferenceError, match="components must be among"):
+        m.plot("profile", components=["rho"])
 
 
 def test_autocorrelation_of_residuals_entry_by_entry(m, frame):

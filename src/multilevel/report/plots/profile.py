@@ -11,7 +11,12 @@ import plotnine as p9
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from multilevel.infer.profile_curve import LEVELS, ProfileCurve, ProfileCurves
+from multilevel.infer.profile_curve import (
+    LEVELS,
+    RESIDUAL_PARAMETER,
+    ProfileCurve,
+    ProfileCurves,
+)
 from multilevel.report.layout import count
 from multilevel.report.plots.backend import BLUE, GREY, INK, VERMILLION, caption, look
 from multilevel.report.plots.canvas import Canvas
@@ -25,6 +30,8 @@ _BREAKS = tuple(float(z) for z in ndtri([0.5 + level / 2.0 for level in LEVELS])
 def quantity_words(curve: ProfileCurve) -> str:
     """The heading of a panel: ``SD of ses over school``."""
     q = curve.quantity
+    if q.block == RESIDUAL_PARAMETER:
+        return f"{q.term}\n(residual)"
     if q.component == "fixed":
         return f"{q.term} (fixed)"
     if q.block == -1:
