@@ -153,6 +153,7 @@ def sem(
     clusters = cluster_columns(cluster, table)
     chosen = checked_families(families)
     if chosen or (not is_stated_nested(cluster, table) and are_crossed(table, clusters)):
+        _refuse_inadmissible(allow)
         mixed = fit_structural_mixed(
             text, table, clusters=clusters, group=group, families=chosen, missing=missing,
             exogenous=exogenous, latent_scale=latent_scale, std_errors=kind, n_quad=n_quad,
@@ -229,6 +230,16 @@ def _require_admissible(result: StructuralResult, allow: Sequence[str]) -> None:
         f"0*{between[0]}. To look at the numbers all the same, fit with "
         f'allow=("{INADMISSIBLE}",)',
     )
+
+
+def _refuse_inadmissible(allow: Sequence[str]) -> None:
+    """Integrals over random effects have no values beyond the boundary."""
+    if INADMISSIBLE in allow:
+        raise ModelError(
+            "Estimates beyond the boundary exist for normal outcomes in nested clusters only.",
+            f'allow=("{INADMISSIBLE}",) with families= or crossed clusters',
+            "leave it out: a variance of zero is a boundary result that is explained",
+        )
 
 
 def _require_certified(fit: StructuralFit, allow: Sequence[str]) -> None:

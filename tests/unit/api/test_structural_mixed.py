@@ -184,6 +184,11 @@ def test_missing_predictors_are_refused_with_their_rows():
         mlm.sem(TEXT, data, cluster="g", families={"o": "ordinal"})
 
 
+def test_points_beyond_the_boundary_are_refused():
+    with pytest.raises(ModelError, match="leave it out"):
+        mlm.sem(TEXT, table(), cluster="g", families={"o": "ordinal"}, allow=("inadmissible",))
+
+
 def test_points_and_families_go_together():
     with pytest.raises(ModelError, match="n_quad"):
         mlm.sem("level: within\n m ~ x\nlevel: between\n m ~~ m", table(), cluster="g", n_quad=7)
