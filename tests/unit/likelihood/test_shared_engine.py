@@ -77,6 +77,15 @@ def test_every_product():
     )
 
 
+def test_what_is_not_there_is_refused():
+    engine = engines()[0].engine
+    with pytest.raises(mlm.errors.LikelihoodError, match="no factorisation"):
+        engine.cross(0)
+    engine.factorise([np.eye(9)])
+    with pytest.raises(mlm.errors.LikelihoodError, match="block 1 of one"):
+        engine.information_sum(1)
+
+
 def test_who_shares():
     prepared = prepare(build_design(parse_formula(FORMULA, "ml"), visits()), method="ml")
     pattern = shared_patterns(prepared.cross)

@@ -92,33 +92,35 @@ class SharedEngine(GaussianEngine):
                 "rescale the predictors with random slopes",
             )
 
-    def _ready(self) -> Array:
-        if self._N is None:
+    def _ready(self, block: int = 0) -> Array:
+        """``N`` of each pattern; there is one block, number 0."""
+        if self._N is None or block != 0:
             raise LikelihoodError(
-                "The engine must be factorised before its products are read.",
-                "no factorisation",
-                "call factorise(factors) first",
+                "The engine must be factorised before the products of its block are read.",
+                "no factorisation" if self._N is None else f"block {block} of one",
+                "call factorise(factors) first, and ask for block 0",
             )
         return self._N
 
-    def _shared(self) -> Array:
+    def _shared(self, block: int = 0) -> Array:
         """``Z'V^-1 Z`` of each pattern (P, q, q)."""
+        N = self._ready(block)
         if self._G is None:
-            self._G = self._A - self._A @ self._ready() @ self._A
+            self._G = self._A - self._A @ N @ self._A
         return self._G
 
     def cross(self, block: int) -> Array:
         """``Z'V^-1 W`` by level: (J, q, m)."""
-        left = np.eye(self.q) - self._A @ self._ready()
+        left = np.eye(self.q) - self._A @ self._ready(block)
         return self._times(left, self._R, self.cross_products.n_columns)
 
     def information_blocks(self, block: int) -> Array:
         """``(Z'V^-1 Z)_gg`` by level: (J, q, q)."""
-        return self._shared()[self.pattern]
+        return self._shared(block)[self.pattern]
 
     def information_sum(self, block: int) -> Array:
         """``sum_g (Z'V^-1 Z)_gg``: (q, q)."""
-        return np.tensordot(self.counts, self._shared(), axes=1)
+        return np.tensordot(self.counts, self._shared(block), axes=1)
 
     def information_product(self, coefficients: Sequence[Array]) -> list[Array]:
         """``Z'V^-1 Z C`` for one block (J, q, k)."""
