@@ -242,9 +242,7 @@ class ComparisonMethods(FitHolder):
         [['ses', 2]]
         """
         rng = np.random.default_rng(seed)
-        found = random_effect_tests(
-            self._prepared, self.fit, rng, n_sim=n_sim, n_boot=n_boot
-        )
+        found = random_effect_tests(self._prepared, self.fit, rng, n_sim=n_sim, n_boot=n_boot)
         frame = pd.DataFrame([vars(test) for test in found])
         frame.attrs["sentence"] = " ".join(test.sentence for test in found)
         return frame

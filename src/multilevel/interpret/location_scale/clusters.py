@@ -112,8 +112,9 @@ def _unusual(found: list[ClusterVariance], group: str, quantity: str, conf_level
     less = [row for row in found if row.is_unusual and row.estimate < 0.0][::-1]
     words = [
         f"{len(more) + len(less)} of {len(found)} clusters of {group} have "
-        f"{with_article(quantity)} that differs from that of a typical cluster ({100 * conf_level:g}% intervals given the data, "
-        "one by one; estimates are shrunken towards zero)."
+        f"{with_article(quantity)} that differs from that of a typical cluster "
+        f"({100 * conf_level:g}% intervals given the data, one by one; "
+        "estimates are shrunken towards zero)."
     ]
     for rows, name in ((more, "larger"), (less, "smaller")):
         if rows:
