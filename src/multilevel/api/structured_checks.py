@@ -151,7 +151,9 @@ class StructuredCheckMethods(StructuredHolder):
                 "Clusters can be left out only where they hold all rows that the model correlates.",
                 f"{' and '.join(c.name for c in chosen)}; correlated rows: {own.name},"
                 f" {own.n_clusters} of them",
-                'leave by out, or use influence("row")',
+                'use influence("row")'
+                if own.n_clusters < 2
+                else f"name a factor that holds {own.name}, or use influence('row')",
             )
         return chosen[0]
 
@@ -165,8 +167,8 @@ class StructuredCheckMethods(StructuredHolder):
         ----------
         group : a factor that holds whole units of the residual structure: each level's own
             regression on its whitened rows (Raudenbush & Bryk's H); or a stratum (the ``by=``
-            column, the predictors of ``scale=``, the time): normalised residuals, ``sd`` 1 where
-            the model is right.
+            column, the predictors of ``scale=``, ``"mean"`` with ``power(mean)``, the time):
+            normalised residuals, ``sd`` 1 where the model is right.
             Default: the finest factor; the strata where its levels are too small.
         """
         found = self._homogeneity(group)

@@ -32,6 +32,7 @@ from multilevel.likelihood.residual.objective import StructuredObjective
 
 Array = NDArray[np.float64]
 SIGNIFICANT = 0.05
+QUARTERS = ("lowest quarter", "second", "third", "highest quarter")  # of the rows by their mean
 
 
 def normalised_residuals(rows: StructuredRows) -> RowResiduals:
@@ -150,7 +151,8 @@ def _verdict(fit: Fit, found: VarianceHomogeneity, before: VarianceHomogeneity |
 
 
 def _strata(prepared: StructuredPrepared) -> dict[str, tuple[NDArray[np.int32], NDArray[Any]]]:
-    """Codes (n,) and labels of ``by``, of the predictors of ``scale=`` and of the occasions."""
+    """Codes (n,) and labels of ``by``, of the predictors of ``scale=`` and of the occasions; of
+    quarters of the mean where the variance is a power of it."""
     layout, out = prepared.layout, {}
     term = layout.term
     if term is not None and term.by is not None:
@@ -165,6 +167,10 @@ def _strata(prepared: StructuredPrepared) -> dict[str, tuple[NDArray[np.int32], 
                 ", ".join(f"{n} = {v:g}" for n, v in zip(names, row, strict=True)) for row in found
             ]
             out[", ".join(names)] = place.ravel().astype(np.int32), np.asarray(said, dtype=object)
+    if layout.has_power_of_mean:
+        edges = np.quantile(layout.variance_columns[:, -1], (0.25, 0.5, 0.75))
+        quarter = np.searchsorted(edges, layout.variance_columns[:, -1]).astype(np.int32)
+        out["mean"] = quarter, np.asarray(QUARTERS, dtype=object)
     if term is not None and len(term.coordinates) == 1:
         values, codes = np.unique(layout.position[:, 0], return_inverse=True)
         labels = np.asarray([f"{v:g}" for v in values], dtype=object)
@@ -207,8 +213,7 @@ def _clusters(
             "group must hold whole units of the residual structure, or be what variances depend"
             " on.",
             f"{name!r}; this model has {names or 'none'}",
-            f"write heteroscedasticity({next(iter(_strata(prepared)), 'factor')!r}), or use "
-            "row_diagnostics(): normalised residuals against fitted()",
+            "name one of them, or look at normalised residuals against fitted(): row_diagnostics()",
         )
     return name, *known[name]
 

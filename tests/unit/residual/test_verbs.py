@@ -545,3 +545,14 @@ def test_a_bootstrap_of_the_tests(frame):
     assert "Parametric bootstrap (19 draws)" in t.loc[1, "sentence"]
     with pytest.raises(InferenceError, match="at least 19"):
         m.random_tests(n_boot=5)
+
+
+def test_quarters_of_the_mean_judge_a_power_of_it():
+    rng = np.random.default_rng(2)
+    x = rng.uniform(1, 8, 400)
+    mean = 2.0 + 1.5 * x
+    data = {"x": x, "y": mean + 0.2 * mean * rng.normal(size=400)}
+    power = mlm.fit("y ~ x", data, scale="~ power(mean)").heteroscedasticity()
+    assert power["group"].unique().tolist() == ["mean"]
+    assert power.attrs["p_value"] > 0.05
+    np.testing.assert_allclose(power["sd"], 1.0, atol=0.2)
