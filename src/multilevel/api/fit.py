@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from multilevel.api.generalized.location_scale import LocationScaleFit
+    from multilevel.api.generalized.related import RelatedOutcomeFit
     from multilevel.api.generalized.result import GeneralizedMultilevelFit
     from multilevel.api.latent_mean_result import LatentMeanFit
     from multilevel.api.related import RelatedFit
@@ -73,6 +74,33 @@ def fit(
     advice: bool = True,
     allow: Sequence[str] = (),
 ) -> RelatedFit: ...
+
+
+@overload
+def fit(
+    formula: str,
+    data: Any,
+    *,
+    family: str,
+    related: Mapping[str, Relation | pd.DataFrame],
+    weights: str | Sequence[float] | NDArray[np.float64] | None = None,
+    rank_deficient: RankDeficient = "drop",
+    advice: bool = True,
+    allow: Sequence[str] = (),
+    link: str | None = None,
+    trials: Column | None = None,
+    event: Any = None,
+    categories: Sequence[Any] = (),
+    exposure: str | None = None,
+    frequency_weights: Column | None = None,
+    dispersion: str | None = None,
+    zero: str | None = None,
+    hurdle: str | None = None,
+    thresholds: str | None = None,
+    truncated: bool = False,
+    accuracy: Accuracy = "report",
+    penalty: str | Sequence[str] | None = None,
+) -> RelatedOutcomeFit: ...
 
 
 @overload
@@ -253,6 +281,7 @@ def fit(
     Returns
     -------
     MultilevelFit, or GeneralizedMultilevelFit for other families : prints as a summary.
+    RelatedFit, or RelatedOutcomeFit for other families, with ``mm()`` or ``related``.
     StructuredFit (a MultilevelFit) where ``residual``, ``scale`` or ``random_scale`` is given;
     LocationScaleFit (a
     GeneralizedMultilevelFit) where ``scale`` has random effects, or with another family.
