@@ -114,13 +114,7 @@ def random_effect_tests(
             f"The random effect of {term} across {group} {verdict}: without it the fit is worse by "
             f"-2 delta LL({df}) = {statistic:.2f}, {shown_p(right)} by the {null.sentence}"
         )
-        if _is_curved(prepared, removal):
-            text += (
-                ", conservative: the parameters of the term mean nothing without its variance"
-                " (n_boot=999 draws the distribution)."
-            )
-        else:
-            text += f"; the naive chi2({df}) gives {shown_p(naive)}, conservative."
+        text += _naive_words(_is_curved(prepared, removal), df, naive)
         if np.isfinite(exact):
             text += f" Exact distribution ({n_sim} draws): {shown_p(exact)}."
         out.append(
@@ -138,4 +132,14 @@ def _is_curved(prepared: Prepared, removal: Removal) -> bool:
     return any(
         start == removal.columns[0] and structure.curve(number) is not None
         for number, (start, _, _) in enumerate(structure.terms)
+    )
+
+
+def _naive_words(is_curved: bool, df: int, naive: float) -> str:
+    """What the plain chi-square is worth."""
+    if not is_curved:
+        return f"; the naive chi2({df}) gives {shown_p(naive)}, conservative."
+    return (
+        ", conservative: the parameters of the term mean nothing without its variance"
+        " (n_boot=999 draws the distribution)."
     )

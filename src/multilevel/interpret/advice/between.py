@@ -144,7 +144,7 @@ def between_test(design: Design, fit: Fit, number: int, name: str, x: Array) -> 
 
 
 def _with_scale(design: Design, number: int, name: str, x: Array) -> tuple[Design, ResidualLayout]:
-    """The design and its residual layout with ``x`` in the log SDs and the log residual variance."""
+    """The design and its residual layout with ``x`` in the log SDs and log residual variance."""
     block = design.blocks[number]
     first = np.unique(block.codes, return_index=True)[1]
     names = tuple(f"{name}{j}" for j in range(x.shape[1]))
