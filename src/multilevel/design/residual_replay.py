@@ -38,9 +38,7 @@ class NewResiduals:
     is_known: NDArray[np.bool_]
 
 
-def new_residuals(
-    layout: ResidualLayout, data: Any, kept: Positions, means: Array
-) -> NewResiduals:
+def new_residuals(layout: ResidualLayout, data: Any, kept: Positions, means: Array) -> NewResiduals:
     """Lay a residual structure over the rows ``kept`` of a new table.
 
     ``means`` (n,) of these rows, random effects zero: where the variance is a power of them.

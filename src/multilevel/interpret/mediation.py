@@ -99,25 +99,30 @@ def mediation_sentences(
             " means."
         )
     if ("b", "contextual") in by and np.isfinite(by["indirect", "contextual"].std_error):
-        b, i = by["b", "contextual"], by["indirect", "contextual"]
-        differ = "differ" if excludes_zero(i.conf_low, i.conf_high) else "are not shown to differ"
-        if plan.random:
-            how = (
-                f"The level-2 slope of {plan.m} in the model is contextual, because the observed"
-                f" {plan.m} stands in the product with its random slope; the slopes of {plan.x} are"
-                f" between slopes, because {plan.x} is split at its observed cluster means."
-            )
-        else:
-            how = (
-                "The level-2 slopes are between slopes, because level-1 variables are split into"
-                " latent parts."
-            )
-        out.append(
-            f"{how} The contextual slope of {plan.m} (between minus within) is"
-            f" {b.estimate:.4g} ({b.conf_low:.4g} to {b.conf_high:.4g}); the two indirect effects"
-            f" {differ} ({i.estimate:.4g}, {i.conf_low:.4g} to {i.conf_high:.4g})."
-        )
+        out.append(_contextual(plan, by))
     return tuple(out)
+
+
+def _contextual(plan: MediationPlan, by: dict[tuple[str, str], MediationEffect]) -> str:
+    """Which slopes the model holds, and how far the indirect effects of the levels differ."""
+    b, i = by["b", "contextual"], by["indirect", "contextual"]
+    differ = "differ" if excludes_zero(i.conf_low, i.conf_high) else "are not shown to differ"
+    if plan.random:
+        how = (
+            f"The level-2 slope of {plan.m} in the model is contextual, because the observed"
+            f" {plan.m} stands in the product with its random slope; the slopes of {plan.x} are"
+            f" between slopes, because {plan.x} is split at its observed cluster means."
+        )
+    else:
+        how = (
+            "The level-2 slopes are between slopes, because level-1 variables are split into"
+            " latent parts."
+        )
+    return (
+        f"{how} The contextual slope of {plan.m} (between minus within) is"
+        f" {b.estimate:.4g} ({b.conf_low:.4g} to {b.conf_high:.4g}); the two indirect effects"
+        f" {differ} ({i.estimate:.4g}, {i.conf_low:.4g} to {i.conf_high:.4g})."
+    )
 
 
 def _verdict(plan: MediationPlan, by: dict[tuple[str, str], MediationEffect], cluster: str) -> str:
