@@ -192,7 +192,7 @@ def _with_parts(
     numbers: Sequence[int],
 ) -> Table:
     """The columns of the model, with x split at its observed means of each level."""
-    frame = table.to_pandas([*names, *clusters])
+    frame = table.to_pandas([*names, *clusters], copy=False)
     if plan.split:
         parts = split_by_level(table, plan.x, clusters, numbers)
         for name, part in zip(plan.split, parts, strict=True):
@@ -202,7 +202,7 @@ def _with_parts(
 
 def _with_split(table: Table, plan: MediationPlan, names: Sequence[str], cluster: str) -> Table:
     """The columns of the model, with x split at its observed cluster means if the plan says so."""
-    frame = table.to_pandas([*names, cluster])
+    frame = table.to_pandas([*names, cluster], copy=False)
     if plan.split:
         frame[plan.split[0]], frame[plan.split[1]] = split_at_means(table, plan.x, cluster)
     return Table(frame)

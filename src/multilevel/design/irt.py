@@ -48,7 +48,7 @@ def person_predictors(
     model = parse_formula(f"number_ ~ {persons}", "ml")
     names = [name for name in names_in(persons) if name in table.columns]
     check_constant_in_person(table, person, names)
-    frame = table.to_pandas(names).iloc[matrix.first_row].reset_index(drop=True)
+    frame = table.to_pandas(names, copy=False).iloc[matrix.first_row].reset_index(drop=True)
     frame["number_"] = np.arange(n, dtype=np.float64)
     design = build_design(model, frame)
     columns = [j for j, name in enumerate(design.names) if name != "(Intercept)"]

@@ -162,16 +162,16 @@ class Table:
         self.check([name])
         return self.variable_labels.get(name, "")
 
-    def to_pandas(self, names: Sequence[str] | None = None) -> pd.DataFrame:
+    def to_pandas(self, names: Sequence[str] | None = None, *, copy: bool = True) -> pd.DataFrame:
         """Return a pandas frame of the named columns (default: all), rows ``0..n_rows-1``.
 
-        Columns are plain as in `series`; numeric columns share memory with the table where they
-        can, so treat the frame as read-only.
+        Columns are plain as in `series`. The frame owns its numbers; with ``copy=False`` numeric
+        columns share memory with the table where they can, and the frame is to be read only.
         """
         wanted = self.columns if names is None else tuple(dict.fromkeys(names))
         self.check(wanted)
         index = pd.RangeIndex(self.n_rows)
-        return pd.DataFrame({name: self.series(name) for name in wanted}, index=index, copy=False)
+        return pd.DataFrame({name: self.series(name) for name in wanted}, index=index, copy=copy)
 
     def _overview(self) -> list[tuple[str, str, str, str]]:
         """Name, kind, first values and label of the first columns."""

@@ -64,7 +64,12 @@ def test_numeric_columns_share_memory():
     frame = pd.DataFrame({"x": np.arange(5.0), "y": np.arange(5.0) ** 2, "z": list("abcde")})
     table = as_table(frame)
     assert np.shares_memory(table.column("x"), frame["x"].to_numpy())
-    assert np.shares_memory(table.to_pandas(["y"])["y"].to_numpy(), frame["y"].to_numpy())
+    assert np.shares_memory(
+        table.to_pandas(["y"], copy=False)["y"].to_numpy(), frame["y"].to_numpy()
+    )
+    own = table.to_pandas(["y"])
+    own.loc[0, "y"] = -7.0  # a frame that users may change
+    assert table.series("y")[0] != -7.0
     values = pl.Series("x", [1.0, 2.0])
     assert np.shares_memory(as_table(pl.DataFrame([values])).column("x"), values.to_numpy())
 
