@@ -226,6 +226,17 @@ class MixedStructuralResult(MixedScoreMethods, StructuralResult):
         return self._none("A chi-square test and its indices", "compare aic, bic or minus2_loglik "
                           "of nested models")  # fmt: skip
 
+    def fit_by_level(self) -> pd.DataFrame:
+        """Not defined here.
+
+        Raises
+        ------
+        InferenceError : always; says what to use.
+        """
+        return self._none(
+            "Tests of each level", "compare aic, bic or minus2_loglik of nested models"
+        )
+
     def modification_indices(self, *, least: float = 0.0) -> pd.DataFrame:
         """Not defined here, whatever ``least``.
 

@@ -10,6 +10,7 @@ import pandas as pd
 
 from multilevel.api.frames import frame_of_records, square_frame
 from multilevel.api.structural_bounds import StructuralBoundMethods
+from multilevel.api.structural_levels import StructuralLevelMethods
 from multilevel.api.structural_pictures import StructuralPictureMethods
 from multilevel.api.structural_scores import StructuralScoreMethods
 from multilevel.errors import ModelError
@@ -100,7 +101,12 @@ def interval_of(
     )
 
 
-class StructuralResult(StructuralPictureMethods, StructuralScoreMethods, StructuralBoundMethods):
+class StructuralResult(
+    StructuralPictureMethods,
+    StructuralScoreMethods,
+    StructuralBoundMethods,
+    StructuralLevelMethods,
+):
     """A fitted structural model; printing it gives the summary. ``multilevel.sem`` makes it.
 
     Attributes

@@ -94,12 +94,12 @@ def fit_measures(
     ------
     InferenceError : an information matrix without an inverse.
     """
-    trace = _trace(problem, saturated)
-    model = _test(problem, fit, saturated, trace)
-    baseline = _test(problem, independence, saturated, trace)
+    trace = trace_if_any(problem, saturated)
+    model = likelihood_ratio(problem, fit, saturated, trace)
+    baseline = likelihood_ratio(problem, independence, saturated, trace)
     n, groups = fit.n_rows, len(fit.model.groups)
     low, high = _rmsea_bounds(model, n, groups)
-    srmr = {level: _srmr(problem, fit, saturated, level) for level in fit.model.levels}
+    srmr = {level: level_srmr(problem, fit, saturated, level) for level in fit.model.levels}
     scales = (model.scaling, baseline.scaling)
     return FitMeasures(
         minus2_loglik=fit.criterion,
@@ -109,14 +109,14 @@ def fit_measures(
         bic=fit.bic,
         model=model,
         baseline=baseline,
-        cfi=_cfi(model, baseline, 1.0, 1.0),
-        tli=_tli(model, baseline, 1.0, 1.0),
-        rmsea=_rmsea(model, 1.0, n, groups),
+        cfi=comparative_fit(model, baseline, 1.0, 1.0),
+        tli=tucker_lewis(model, baseline, 1.0, 1.0),
+        rmsea=approximation_error(model, 1.0, n, groups),
         rmsea_low=low,
         rmsea_high=high,
-        cfi_robust=_cfi(model, baseline, *scales),
-        tli_robust=_tli(model, baseline, *scales),
-        rmsea_robust=_rmsea(model, model.scaling, n, groups),
+        cfi_robust=comparative_fit(model, baseline, *scales),
+        tli_robust=tucker_lewis(model, baseline, *scales),
+        rmsea_robust=approximation_error(model, model.scaling, n, groups),
         srmr_within=srmr["within"],
         srmr_between=srmr["between"],
         sentence=_sentence(model, saturated) + _at_boundary(model, fit),
@@ -148,7 +148,7 @@ def criteria_alone(fit: StructuralFit) -> FitMeasures:
     )
 
 
-def _trace(problem: StructuralProblem, fit: StructuralFit) -> float:
+def trace_if_any(problem: StructuralProblem, fit: StructuralFit) -> float:
     """``correction_trace``, NaN where the information has no inverse."""
     try:
         return correction_trace(problem, fit)
@@ -156,9 +156,10 @@ def _trace(problem: StructuralProblem, fit: StructuralFit) -> float:
         return _NAN
 
 
-def _test(
+def likelihood_ratio(
     problem: StructuralProblem, fit: StructuralFit, saturated: StructuralFit, trace: float
 ) -> ChiSquare:
+    """Test of a model against a larger one, whose ``correction_trace`` is ``trace``."""
     # both are optima of nested models: a negative difference is rounding
     statistic = max(fit.criterion - saturated.criterion, 0.0)
     df = saturated.n_parameters - fit.n_parameters
@@ -167,14 +168,15 @@ def _test(
     p_value = float(chi_square_tail(statistic, df))
     if fit.boundary is not None:
         return ChiSquare(statistic, df, p_value, _NAN, _NAN, _NAN)
-    scaling = (trace - _trace(problem, fit)) / df
+    scaling = (trace - trace_if_any(problem, fit)) / df
     if not scaling > 0.0:
         return ChiSquare(statistic, df, p_value, _NAN, _NAN, _NAN)
     scaled = statistic / scaling
     return ChiSquare(statistic, df, p_value, scaling, scaled, float(chi_square_tail(scaled, df)))
 
 
-def _cfi(model: ChiSquare, baseline: ChiSquare, c: float, c_base: float) -> float:
+def comparative_fit(model: ChiSquare, baseline: ChiSquare, c: float, c_base: float) -> float:
+    """CFI (Bentler 1990); ``c`` and ``c_base`` are scaling factors, 1 for the plain one."""
     if model.df == 0:
         return 1.0
     excess = max(model.statistic - c * model.df, 0.0)
@@ -182,7 +184,8 @@ def _cfi(model: ChiSquare, baseline: ChiSquare, c: float, c_base: float) -> floa
     return 1.0 - excess / worst if worst > 0.0 else 1.0 if worst == 0.0 else _NAN
 
 
-def _tli(model: ChiSquare, baseline: ChiSquare, c: float, c_base: float) -> float:
+def tucker_lewis(model: ChiSquare, baseline: ChiSquare, c: float, c_base: float) -> float:
+    """TLI (Tucker & Lewis 1973); scaling factors as in ``comparative_fit``."""
     if model.df == 0:
         return 1.0
     if baseline.df <= 0:
@@ -192,7 +195,8 @@ def _tli(model: ChiSquare, baseline: ChiSquare, c: float, c_base: float) -> floa
     return 1.0 - part / whole if whole != 0.0 else _NAN
 
 
-def _rmsea(model: ChiSquare, c: float, n: int, groups: int) -> float:
+def approximation_error(model: ChiSquare, c: float, n: int, groups: int) -> float:
+    """RMSEA (Steiger & Lind 1980) of ``n`` units in ``groups`` groups; ``c`` a scaling factor."""
     if model.df == 0:
         return 0.0
     if not np.isfinite(c):
@@ -214,9 +218,10 @@ def _rmsea_bounds(model: ChiSquare, n: int, groups: int) -> tuple[float, float]:
     return bound(0.95), bound(0.05)
 
 
-def _srmr(
+def level_srmr(
     problem: StructuralProblem, fit: StructuralFit, saturated: StructuralFit, level: Level
 ) -> float:
+    """SRMR of one level, averaged over groups (see the module); NaN where the level is empty."""
     one, two = problem.objective(fit.model), problem.objective(saturated.model)
     total, weight = 0.0, 0.0
     for g, data in enumerate(problem.statistics):

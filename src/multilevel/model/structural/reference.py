@@ -1,4 +1,8 @@
-"""The two models that a structural model is compared with: saturated and independence."""
+"""The models that a structural model is compared with: saturated, independence, one level alone.
+
+A level alone: that level is as it was written, or independent, and every other level is saturated
+(partially saturated models; Ryu & West 2009, Structural Equation Modeling 16:583).
+"""
 
 from __future__ import annotations
 
@@ -30,13 +34,37 @@ def independence_model(model: StructuralModel) -> StructuralModel:
     return _reference(model, is_saturated=False)
 
 
-def _reference(model: StructuralModel, is_saturated: bool) -> StructuralModel:
+def level_alone(model: StructuralModel, level: Level) -> StructuralModel:
+    """The model at one level, all other levels saturated; equal parameters stay equal there."""
+    return _reference(model, is_saturated=True, written=level)
+
+
+def level_independence(model: StructuralModel, level: Level) -> StructuralModel:
+    """The independence model at one level, all other levels saturated."""
+    return _reference(model, is_saturated=True, independent=level)
+
+
+def _reference(
+    model: StructuralModel, is_saturated: bool, written: Level = "", independent: Level = ""
+) -> StructuralModel:
+    """Every level saturated or independent, but ``written`` as it is and ``independent`` so."""
     rows: list[Parameter] = []
     for group in range(len(model.groups)):
         for level in model.levels:
-            rows += _level(model, level, group, is_saturated)
+            if level == written:
+                rows += model.block(level, group)
+            else:
+                rows += _level(model, level, group, is_saturated and level != independent)
     names: list[str] = []
+    places: dict[int, int] = {}
     for i, row in enumerate(rows):
+        if row.level == written:
+            if row.is_free:
+                if row.free not in places:
+                    places[row.free] = len(names)
+                    names.append(model.free_names[row.free])
+                rows[i] = replace(row, free=places[row.free])
+            continue
         if row.origin == "exogenous" or row.value == 0.0:
             continue
         rows[i] = replace(row, free=len(names))
@@ -46,9 +74,9 @@ def _reference(model: StructuralModel, is_saturated: bool) -> StructuralModel:
         parameters=tuple(rows),
         free_names=tuple(names),
         defined=(),
-        latent_within=(),
-        latent_between=(),
-        higher=tuple(replace(h, latent=()) for h in model.higher),
+        latent_within=model.latent_within if written == "within" else (),
+        latent_between=model.latent_between if written == "between" else (),
+        higher=tuple(h if h.name == written else replace(h, latent=()) for h in model.higher),
     )
 
 
