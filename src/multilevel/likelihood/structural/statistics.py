@@ -86,7 +86,7 @@ class GroupStatistics:
 def value_patterns(values: Array) -> tuple[Array, Codes]:
     """Distinct patterns of observed values (m, p) and the pattern of each row."""
     seen = ~np.isnan(values)
-    if values.size == 0:  # no columns, or no rows: one pattern, so that sums have a place
+    if seen.all():  # no columns, or no rows: one pattern too, so that sums have a place
         return np.ones((1, values.shape[1])), np.zeros(len(values), dtype=np.intp)
     found, codes = np.unique(seen, axis=0, return_inverse=True)
     return found[::-1].astype(np.float64), (len(found) - 1 - codes.ravel()).astype(np.intp)
